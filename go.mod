@@ -1,0 +1,3 @@
+module pup
+
+go 1.26.0
