@@ -15,6 +15,7 @@ func init() {
 		Name:    "tcp",
 		Summary: "accepts a connection",
 		Schemes: []probe.Scheme{{Name: "tcp"}},
+		Example: "tcp://db.example.org:5432",
 		Common:  probe.OverTCP,
 		Doc:     `Up means that something accepts connections there.`,
 	}, tcpOptions{}, tcp)
