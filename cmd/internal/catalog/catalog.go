@@ -27,17 +27,22 @@ type Scheme struct {
 	Path bool   `json:"path,omitempty"` // has no host: the rest is a file or a command
 }
 
+// Info is what a check says of itself.
+type Info struct {
+	Name    string   `json:"-"`                // as the member of a line
+	Summary string   `json:"summary"`          // what up means in a few words, no period
+	Doc     string   `json:"doc"`              // what up proves and what it does not; Markdown
+	Schemes []Scheme `json:"schemes"`          // of the URLs that it speaks
+	Common  []string `json:"common,omitempty"` // the common members of a target that it can use
+	Expect  []string `json:"expect,omitempty"` // its defaults: each holds unless the target judges the same fact
+	Warn    []string `json:"warn,omitempty"`
+}
+
 // A Check is what there is to know about a check without running it.
 type Check struct {
-	Name    string       `json:"-"`
-	Summary string       `json:"summary"`
-	Doc     string       `json:"doc"`
-	Schemes []Scheme     `json:"schemes"`
-	Common  []string     `json:"common,omitempty"` // the common members of a target that it can use
-	Expect  []string     `json:"expect,omitempty"` // its defaults
-	Warn    []string     `json:"warn,omitempty"`
-	Options schema.Field `json:"options"`
-	Facts   schema.Field `json:"facts"`
+	Info
+	Options func() *schema.Field
+	Facts   func() *schema.Field
 
 	env func() *expr.Env
 }
@@ -45,14 +50,14 @@ type Check struct {
 // A Catalog is the set of checks.
 type Catalog struct {
 	Checks     []Check // in the order of their names
-	TLSOptions schema.Field
-	TLSFacts   schema.Field
+	TLSOptions func() schema.Field
+	TLSFacts   func() schema.Field
 	byName     map[string]*Check
 	byScheme   map[string]*Check
 }
 
 // New makes a catalogue.
-func New(checks []Check, tlsOptions, tlsFacts schema.Field) *Catalog {
+func New(checks []Check, tlsOptions, tlsFacts func() schema.Field) *Catalog {
 	c := &Catalog{Checks: checks, TLSOptions: tlsOptions, TLSFacts: tlsFacts, byName: map[string]*Check{}, byScheme: map[string]*Check{}}
 	for i := range checks {
 		k := &checks[i]
@@ -83,9 +88,9 @@ func (k *Check) Env() *expr.Env { return k.env() }
 
 func (c *Catalog) newEnv(k *Check) *expr.Env {
 	root := lines.Result()
-	root.Fields = append(root.Fields, named("tls", c.TLSFacts))
+	root.Fields = append(root.Fields, named("tls", c.TLSFacts()))
 	if k.Name != "tls" {
-		root.Fields = append(root.Fields, named(k.Name, k.Facts))
+		root.Fields = append(root.Fields, named(k.Name, *k.Facts()))
 	}
 	return expr.NewEnv(root)
 }
@@ -98,10 +103,10 @@ func named(name string, f schema.Field) schema.Field {
 // Env is the environment of expressions over the result of any check.
 func (c *Catalog) Env() *expr.Env {
 	root := lines.Result()
-	root.Fields = append(root.Fields, named("tls", c.TLSFacts))
+	root.Fields = append(root.Fields, named("tls", c.TLSFacts()))
 	for _, k := range c.Checks {
 		if k.Name != "tls" {
-			root.Fields = append(root.Fields, named(k.Name, k.Facts))
+			root.Fields = append(root.Fields, named(k.Name, *k.Facts()))
 		}
 	}
 	return expr.NewEnv(root)
@@ -179,7 +184,7 @@ func (k *Check) portless() bool { return k.Name == "icmp" }
 // secrets names the options that take credentials.
 func (k *Check) secrets() string {
 	var names []string
-	for _, f := range k.Options.Fields {
+	for _, f := range k.Options().Fields {
 		if f.Secret {
 			names = append(names, k.Name+"."+f.Name)
 		}
@@ -239,9 +244,15 @@ type document struct {
 	Type        string                     `json:"type"`
 	Properties  map[string]json.RawMessage `json:"properties"`
 	Defs        struct {
-		TLSFacts schema.Field     `json:"tls_facts"`
-		Checks   map[string]Check `json:"checks"`
+		TLSFacts schema.Field          `json:"tls_facts"`
+		Checks   map[string]definition `json:"checks"`
 	} `json:"$defs"`
+}
+
+type definition struct {
+	Info
+	Options *schema.Field `json:"options"`
+	Facts   *schema.Field `json:"facts"`
 }
 
 // MarshalJSON writes the catalogue as a JSON Schema of target lines.
@@ -252,8 +263,8 @@ func (c *Catalog) MarshalJSON() ([]byte, error) {
 		Description: "What pup-probe reads. Other members are allowed and are copied to the result. Below $defs/checks: every check with its schemes, defaults and facts.",
 		Properties:  map[string]json.RawMessage{},
 	}
-	d.Defs.TLSFacts = c.TLSFacts
-	d.Defs.Checks = map[string]Check{}
+	d.Defs.TLSFacts = c.TLSFacts()
+	d.Defs.Checks = map[string]definition{}
 	put := func(name string, f schema.Field) {
 		b, err := json.Marshal(f)
 		if err != nil {
@@ -264,11 +275,11 @@ func (c *Catalog) MarshalJSON() ([]byte, error) {
 	for _, f := range lines.Target().Fields {
 		put(f.Name, f)
 	}
-	put("tls", c.TLSOptions)
+	put("tls", c.TLSOptions())
 	for _, k := range c.Checks {
-		d.Defs.Checks[k.Name] = k
+		d.Defs.Checks[k.Name] = definition{k.Info, k.Options(), k.Facts()}
 		if k.Name != "tls" {
-			put(k.Name, k.Options)
+			put(k.Name, *k.Options())
 		}
 	}
 	return json.Marshal(d)
@@ -287,10 +298,14 @@ func Parse(b []byte) (*Catalog, error) {
 	var checks []Check
 	for name, k := range d.Defs.Checks {
 		k.Name = name
-		checks = append(checks, k)
+		checks = append(checks, Check{
+			Info:    k.Info,
+			Options: func() *schema.Field { return k.Options },
+			Facts:   func() *schema.Field { return k.Facts },
+		})
 	}
 	slices.SortFunc(checks, func(a, b Check) int { return strings.Compare(a.Name, b.Name) })
-	return New(checks, tls, d.Defs.TLSFacts), nil
+	return New(checks, func() schema.Field { return tls }, func() schema.Field { return d.Defs.TLSFacts }), nil
 }
 
 // Load gives the catalogue that is built into the program.

@@ -268,4 +268,3 @@ func IsTerminal(f *os.File) bool {
 func Color(f *os.File) bool {
 	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && IsTerminal(f)
 }
-
