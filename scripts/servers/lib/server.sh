@@ -17,7 +17,7 @@
 # all of them answer. It lives until its stdin ends, or until TERM, INT or HUP, and then ends all that it
 # started, as it does when anything fails. Exit status: 0, 1 a server did not start, 69 a program is missing.
 
-set -eu -o pipefail
+set -eEu -o pipefail
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 
 server=${0##*/}
@@ -118,6 +118,7 @@ else
 	mkdir -p "$1"
 	dir=$(cd "$1" && pwd)
 fi
+trap 'echo "$server: failed: $BASH_COMMAND" >&2' ERR
 trap finish EXIT
 trap 'exit 0' TERM INT HUP
 exec 3<&0
