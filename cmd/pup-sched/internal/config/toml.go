@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 )
@@ -353,23 +352,4 @@ func joinKeys(ks []key) string {
 		s += k.name
 	}
 	return s
-}
-
-// plain gives a value as Go types, for the comparison with another parser.
-func (v *value) plain() any {
-	switch v.kind {
-	case tableKind:
-		m := map[string]any{}
-		for i := range v.table.members {
-			m[v.table.members[i].key] = v.table.members[i].value.plain()
-		}
-		return m
-	case arrayKind:
-		a := []any{}
-		for i := range v.items {
-			a = append(a, v.items[i].plain())
-		}
-		return a
-	}
-	return fmt.Sprint(v.kind, " ", v.text)
 }
