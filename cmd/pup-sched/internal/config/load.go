@@ -274,8 +274,7 @@ func (l *loader) build() {
 		l.defaults = &layer{name: "[defaults]"}
 	}
 	for _, src := range l.sources {
-		ignored := &Errors{} // reported by scan
-		root := read(src, ignored, func(array string, elem *table) {
+		root := read(src, l.probs, func(array string, elem *table) {
 			if array == "target" && !elem.broken {
 				l.target(elem)
 			}

@@ -91,10 +91,13 @@ type document struct {
 	elem  *table
 	open  *table // where the next key goes; nil: skip until the next header
 	each  func(array string, elem *table)
+	room  table // of the elements, one after the other
+	path  []key // reused
 }
 
 // read parses src. It calls each for every element of a top-level array of
-// tables, in order, and returns all the rest. Mistakes are added to probs; the
+// tables, in order, and returns all the rest; elem must not be kept. Without
+// each, the elements are not looked into. Mistakes are added to probs; the
 // tables that they stand in are read as far as they go.
 func read(src *source, probs *Errors, each func(array string, elem *table)) *table {
 	d := &document{src: src, probs: probs, root: &table{at: place{src: src}, header: true}, each: each}
@@ -160,9 +163,15 @@ func (d *document) expression(n *unstable.Node, base uint32) {
 	}
 }
 
+// begin starts an element of a top-level array, in the memory of the last one.
+func (d *document) begin(at place) {
+	d.room = table{at: at, header: true, members: d.room.members[:0]}
+	d.elem, d.open = &d.room, &d.room
+}
+
 // finish hands out the element that is complete.
 func (d *document) finish() {
-	if d.elem != nil && d.each != nil {
+	if d.elem != nil {
 		d.each(d.array, d.elem)
 	}
 	d.array, d.elem = "", nil
@@ -173,12 +182,14 @@ type key struct {
 	at   place
 }
 
+// keys gives the parts of a dotted key, valid until the next call.
 func (d *document) keys(it unstable.Iterator, base uint32) []key {
-	var ks []key
+	ks := d.path[:0]
 	for it.Next() {
 		n := it.Node()
 		ks = append(ks, key{string(n.Data), d.place(n.Raw, base)})
 	}
+	d.path = ks
 	return ks
 }
 
@@ -203,12 +214,16 @@ func (d *document) header(n *unstable.Node, base uint32) {
 			return
 		}
 		d.array = top.name
-		d.elem = &table{at: at, header: true}
-		d.open = d.elem
+		if d.each != nil {
+			d.begin(at)
+		}
 		return
 	}
 	from := d.root
 	if d.array == top.name {
+		if d.elem == nil {
+			return
+		}
 		from, ks = d.elem, ks[1:]
 	} else if d.finish(); isMarker(d.root.get(top.name)) {
 		d.probs.add(at, "", "[%s] must stand right below the [[%s]] that it belongs to", joinKeys(ks), top.name)
