@@ -15,6 +15,10 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"pup/cmd/internal/cmdline"
+	"pup/cmd/internal/golden"
+	"pup/cmd/internal/manual"
 )
 
 func TestMain(m *testing.M) {
@@ -25,7 +29,13 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true})
+	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true, UpdateScripts: os.Getenv("PUP_UPDATE") != ""})
+}
+
+// TestGeneratedManual keeps pup-sched(1).
+func TestGeneratedManual(t *testing.T) {
+	p := program(cmdline.Std{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+	golden.File(t, "docs/man/pup-sched.1", manual.Roff(manual.Program(p)))
 }
 
 // A process is a pup-sched that runs.

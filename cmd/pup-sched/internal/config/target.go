@@ -338,14 +338,14 @@ func (m *merged) find(name string) place {
 // below the option member of that name, in the highest layer that has it, or
 // of as much of the path as exists. It is that of the value, or of its key.
 func (m *merged) locate(name, path string, key bool) place {
-	at, left := m.find(name), path
+	at, left := m.find(name), len(path)+1
 	for _, a := range slices.Backward(m.layers) {
 		o := findMember(a.options, name)
 		if o == nil {
 			continue
 		}
-		if found, rest := o.walk(path, key); len(rest) < len(left) {
-			at, left = found, rest
+		if found, rest := o.walk(path, key); len(rest) < left {
+			at, left = found, len(rest)
 		}
 	}
 	return at
