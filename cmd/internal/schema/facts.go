@@ -1,0 +1,211 @@
+package schema
+
+import (
+	"encoding/json"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"pup/cmd/internal/ndjson"
+	"pup/cmd/internal/wire"
+)
+
+// A Member is a name with its JSON value.
+type Member struct {
+	Name  string
+	Value []byte
+}
+
+type factPlan struct {
+	name  string
+	index []int
+	large bool
+}
+
+var plans sync.Map // reflect.Type -> []factPlan
+
+func planOf(t reflect.Type) []factPlan {
+	if p, ok := plans.Load(t); ok {
+		return p.([]factPlan)
+	}
+	var p []factPlan
+	for _, sf := range fieldsOf(t) {
+		name, _, _ := strings.Cut(sf.Tag.Get("json"), ",")
+		p = append(p, factPlan{name, sf.index, sf.Tag.Get("large") == "true"})
+	}
+	plans.Store(t, p)
+	return p
+}
+
+// present follows pointers and interfaces. A zero value means unknown, so a
+// fact whose zero means something is a pointer.
+func present(v reflect.Value) (reflect.Value, bool) {
+	pointer := false
+	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
+		if v.IsNil() {
+			return v, false
+		}
+		pointer = true
+		v = v.Elem()
+	}
+	return v, pointer || !v.IsZero()
+}
+
+// Members gives the facts that are known, encoded, without the large ones. V
+// is a struct or a pointer to one.
+func Members(v any) []Member {
+	rv := reflect.Indirect(reflect.ValueOf(v))
+	var ms []Member
+	for _, p := range planOf(rv.Type()) {
+		if p.large {
+			continue
+		}
+		if fv, ok := present(rv.FieldByIndex(p.index)); ok {
+			ms = append(ms, Member{p.name, appendValue(nil, fv)})
+		}
+	}
+	return ms
+}
+
+func appendValue(dst []byte, v reflect.Value) []byte {
+	v, ok := present(v)
+	if !ok && (v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface) {
+		return append(dst, "null"...)
+	}
+	switch x := v.Interface().(type) {
+	case time.Time:
+		return wire.AppendTime(dst, x)
+	case wire.Duration:
+		return ndjson.AppendString(dst, x.String())
+	case json.RawMessage:
+		return append(dst, x...)
+	}
+	switch v.Kind() {
+	case reflect.String:
+		return ndjson.AppendString(dst, v.String())
+	case reflect.Bool:
+		return strconv.AppendBool(dst, v.Bool())
+	case reflect.Float64:
+		return appendFloat(dst, v.Float())
+	case reflect.Slice:
+		dst = append(dst, '[')
+		for i := range v.Len() {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = appendValue(dst, v.Index(i))
+		}
+		return append(dst, ']')
+	case reflect.Map:
+		return appendMap(dst, v)
+	case reflect.Struct:
+		dst = append(dst, '{')
+		for i, m := range Members(v.Interface()) {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = ndjson.AppendString(dst, m.Name)
+			dst = append(append(dst, ':'), m.Value...)
+		}
+		return append(dst, '}')
+	}
+	if v.CanUint() {
+		return strconv.AppendUint(dst, v.Uint(), 10)
+	}
+	return strconv.AppendInt(dst, v.Int(), 10)
+}
+
+// appendFloat writes at most three decimals, as all measures are rounded.
+func appendFloat(dst []byte, x float64) []byte {
+	if x != x || x > 1e15 || x < -1e15 {
+		return append(dst, "null"...)
+	}
+	dst = strconv.AppendFloat(dst, x, 'f', 3, 64)
+	for dst[len(dst)-1] == '0' {
+		dst = dst[:len(dst)-1]
+	}
+	if dst[len(dst)-1] == '.' {
+		dst = dst[:len(dst)-1]
+	}
+	return dst
+}
+
+func appendMap(dst []byte, v reflect.Value) []byte {
+	keys := v.MapKeys()
+	names := make([]string, len(keys))
+	for i, k := range keys {
+		names[i] = k.String()
+	}
+	slices.Sort(names)
+	dst = append(dst, '{')
+	for i, n := range names {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = ndjson.AppendString(dst, n)
+		dst = append(dst, ':')
+		dst = appendValue(dst, v.MapIndex(reflect.ValueOf(n).Convert(v.Type().Key())))
+	}
+	return append(dst, '}')
+}
+
+// Values gives the facts that are known, the large ones among them, for an
+// expression to judge.
+func Values(v any) map[string]any {
+	rv := reflect.Indirect(reflect.ValueOf(v))
+	m := make(map[string]any, rv.NumField())
+	for _, p := range planOf(rv.Type()) {
+		if fv, ok := present(rv.FieldByIndex(p.index)); ok {
+			m[p.name] = plain(fv)
+		}
+	}
+	return m
+}
+
+func plain(v reflect.Value) any {
+	v, ok := present(v)
+	if !ok && (v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface) {
+		return nil
+	}
+	switch x := v.Interface().(type) {
+	case time.Time:
+		return x.UTC().Format(wire.TimeFormat)
+	case wire.Duration:
+		return x.String()
+	case json.RawMessage:
+		var a any
+		_ = json.Unmarshal(x, &a)
+		return a
+	case []byte:
+		return string(x)
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		return Values(v.Interface())
+	case reflect.Slice:
+		list := make([]any, v.Len())
+		for i := range list {
+			list[i] = plain(v.Index(i))
+		}
+		return list
+	case reflect.Map:
+		m := make(map[string]any, v.Len())
+		for it := v.MapRange(); it.Next(); {
+			m[it.Key().String()] = plain(it.Value())
+		}
+		return m
+	case reflect.String:
+		return v.String()
+	case reflect.Bool:
+		return v.Bool()
+	case reflect.Float64:
+		return v.Float()
+	}
+	if v.CanUint() {
+		return int(v.Uint())
+	}
+	return int(v.Int())
+}
