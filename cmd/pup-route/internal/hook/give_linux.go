@@ -2,8 +2,8 @@ package hook
 
 import (
 	"fmt"
+	"io"
 	"os"
-	"os/exec"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,18 +11,16 @@ import (
 // give hands the event line over: in sealed memory, as standard input or as
 // a file. Nothing touches a disk, nothing is left behind, and a command that
 // does not read its input delays nobody.
-func (c *Command) give(cmd *exec.Cmd, line []byte) (release func(), err error) {
+func (c *Command) give(line []byte) (stdin io.Reader, files []*os.File, env []string, release func(), err error) {
 	f, err := sealed(line)
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, nil, err
 	}
+	release = func() { f.Close() }
 	if c.Input == File {
-		cmd.ExtraFiles = []*os.File{f}
-		cmd.Env = append(cmd.Env, "PUP_FILE=/proc/self/fd/3")
-	} else {
-		cmd.Stdin = f
+		return nil, []*os.File{f}, []string{"PUP_FILE=/proc/self/fd/3"}, release, nil
 	}
-	return func() { f.Close() }, nil
+	return f, nil, nil, release, nil
 }
 
 // sealed returns a file in memory that holds data and can't be changed.

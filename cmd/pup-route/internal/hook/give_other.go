@@ -4,20 +4,19 @@ package hook
 
 import (
 	"bytes"
+	"io"
 	"os"
-	"os/exec"
 )
 
 // give hands the event line over: by a pipe on standard input, or in a
 // temporary file that is removed after the run.
-func (c *Command) give(cmd *exec.Cmd, line []byte) (release func(), err error) {
+func (c *Command) give(line []byte) (stdin io.Reader, files []*os.File, env []string, release func(), err error) {
 	if c.Input != File {
-		cmd.Stdin = bytes.NewReader(line)
-		return func() {}, nil
+		return bytes.NewReader(line), nil, nil, func() {}, nil
 	}
 	f, err := os.CreateTemp("", "pup-event-*.json")
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, nil, err
 	}
 	release = func() { os.Remove(f.Name()) }
 	_, err = f.Write(line)
@@ -29,8 +28,7 @@ func (c *Command) give(cmd *exec.Cmd, line []byte) (release func(), err error) {
 	}
 	if err != nil {
 		release()
-		return nil, err
+		return nil, nil, nil, nil, err
 	}
-	cmd.Env = append(cmd.Env, "PUP_FILE="+f.Name())
-	return release, nil
+	return nil, nil, []string{"PUP_FILE=" + f.Name()}, release, nil
 }

@@ -4,13 +4,14 @@
 package hook
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -113,25 +114,29 @@ func (c *Command) environ() []string {
 }
 
 // Run runs the command once with the event line, and env added to its
-// environment, and returns when it and its process group have ended. When
-// ctx is done the command is asked to end.
-func (c *Command) Run(ctx context.Context, env []string, line []byte) Outcome {
+// environment, and returns when it and its process group have ended.
+func (c *Command) Run(stop *Stop, env []string, line []byte) Outcome {
 	var out tail
-	cmd := exec.Command(c.Argv[0], c.Argv[1:]...)
-	cmd.Env = append(append(c.environ(), env...), c.Env...)
-	cmd.Stdout, cmd.Stderr = &out, &out
-	release, err := c.give(cmd, line)
+	stdin, files, more, release, err := c.give(line)
 	if err != nil {
 		return Outcome{Err: fmt.Errorf("hand the event over: %w", err), Exit: -1}
 	}
 	defer release()
-	cmd.SysProcAttr = attributes(c.User)
-	// A grandchild that keeps our pipe open must not keep us.
-	cmd.WaitDelay = pipeDelay
-	if err := start(cmd); err != nil {
+	cmd, err := start(func() *exec.Cmd {
+		cmd := exec.Command(c.Argv[0], c.Argv[1:]...)
+		cmd.Env = slices.Concat(c.environ(), env, more, c.Env)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, &out
+		cmd.ExtraFiles = files
+		cmd.SysProcAttr = attributes(c.User)
+		cmd.Dir = "/"
+		// A grandchild that keeps our pipe open must not keep us.
+		cmd.WaitDelay = pipeDelay
+		return cmd
+	})
+	if err != nil {
 		return Outcome{Err: fmt.Errorf("start: %w", err), Exit: -1}
 	}
-	o := c.wait(ctx, cmd)
+	o := c.wait(stop, cmd)
 	o.Output = out.bytes()
 	return o
 }
@@ -140,7 +145,7 @@ func (c *Command) Run(ctx context.Context, env []string, line []byte) Outcome {
 const pipeDelay = 200 * time.Millisecond
 
 // wait waits for the end of the command, and brings it about if need be.
-func (c *Command) wait(ctx context.Context, cmd *exec.Cmd) Outcome {
+func (c *Command) wait(stop *Stop, cmd *exec.Cmd) Outcome {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	var o Outcome
@@ -151,10 +156,10 @@ func (c *Command) wait(ctx context.Context, cmd *exec.Cmd) Outcome {
 	case err = <-ended:
 	case <-timeout.C:
 		o.TimedOut = true
-		err = c.end(cmd, ended)
-	case <-ctx.Done():
+		err = stop.end(cmd, c.Grace, ended)
+	case <-stop.ask:
 		o.Canceled = true
-		err = c.end(cmd, ended)
+		err = stop.end(cmd, min(c.Grace, lastGrace), ended)
 	}
 	killGroup(cmd.Process.Pid, syscall.SIGKILL) // whom it left behind
 	o.Exit = cmd.ProcessState.ExitCode()
@@ -170,34 +175,53 @@ func (c *Command) wait(ctx context.Context, cmd *exec.Cmd) Outcome {
 	return o
 }
 
-// end asks the process group to end, and makes it.
-func (c *Command) end(cmd *exec.Cmd, ended <-chan error) error {
+// lastGrace is what is left to a command when we end ourselves.
+const lastGrace = time.Second
+
+// A Stop ends runs from outside.
+type Stop struct {
+	ask, kill         chan struct{}
+	askOnce, killOnce sync.Once
+}
+
+// NewStop returns a Stop.
+func NewStop() *Stop { return &Stop{ask: make(chan struct{}), kill: make(chan struct{})} }
+
+// Ask has running commands end: SIGTERM, and SIGKILL a second later.
+func (s *Stop) Ask() { s.askOnce.Do(func() { close(s.ask) }) }
+
+// Kill ends running commands at once.
+func (s *Stop) Kill() {
+	s.killOnce.Do(func() { close(s.kill) })
+	s.Ask()
+}
+
+// end asks the process group to end, and makes it after grace.
+func (s *Stop) end(cmd *exec.Cmd, grace time.Duration, ended <-chan error) error {
 	killGroup(cmd.Process.Pid, syscall.SIGTERM)
-	grace := time.NewTimer(c.Grace)
-	defer grace.Stop()
+	over := time.NewTimer(grace)
+	defer over.Stop()
 	select {
 	case err := <-ended:
 		return err
-	case <-grace.C:
+	case <-over.C:
+	case <-s.kill:
 	}
 	killGroup(cmd.Process.Pid, syscall.SIGKILL)
 	return <-ended
 }
 
-// start starts the command. A file that somebody has just written may be
-// open for writing in a process that is being forked (golang/go#22315): that
+// start starts a command. A file that somebody has just written may be open
+// for writing in a process that is being forked (golang/go#22315): that
 // passes within milliseconds.
-func start(cmd *exec.Cmd) error {
+func start(command func() *exec.Cmd) (*exec.Cmd, error) {
 	for try := 1; ; try++ {
+		cmd := command()
 		err := cmd.Start()
 		if err == nil || !errors.Is(err, syscall.ETXTBSY) || try == 5 {
-			return err
+			return cmd, err
 		}
 		time.Sleep(10 * time.Millisecond)
-		again := exec.Command(cmd.Path, cmd.Args[1:]...)
-		again.Env, again.Stdin, again.Stdout, again.Stderr = cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr
-		again.ExtraFiles, again.SysProcAttr, again.WaitDelay = cmd.ExtraFiles, cmd.SysProcAttr, cmd.WaitDelay
-		*cmd = *again //nolint // exec.Cmd cannot be started twice
 	}
 }
 

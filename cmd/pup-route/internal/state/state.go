@@ -521,3 +521,7 @@ func hash(text []byte) uint64 {
 	}
 	return h
 }
+
+// HearsStale reports whether a rule wants to know of stale names, so that
+// the rhythm of results matters.
+func (t *Table) HearsStale() bool { return t.hearStale }
