@@ -128,7 +128,6 @@ func (c *Command) Run(stop *Stop, env []string, line []byte) Outcome {
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, &out
 		cmd.ExtraFiles = files
 		cmd.SysProcAttr = attributes(c.User)
-		cmd.Dir = "/"
 		// A grandchild that keeps our pipe open must not keep us.
 		cmd.WaitDelay = pipeDelay
 		return cmd

@@ -81,7 +81,6 @@ func (p *Process) start(env []string) error {
 		cmd.Env = slices.Concat(c.environ(), env, c.Env)
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = r, out, out
 		cmd.SysProcAttr = attributes(c.User)
-		cmd.Dir = "/"
 		cmd.WaitDelay = pipeDelay
 		return cmd
 	})

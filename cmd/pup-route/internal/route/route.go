@@ -202,7 +202,7 @@ func (r *router) loop() {
 	var over <-chan time.Time // the end of the grace after a signal
 	reading, stopping := true, false
 	for reading || r.queue.Running() > 0 || !stopping && r.queue.Len() > 0 {
-		timer.Reset(r.wait(reading))
+		timer.Reset(r.wait(reading, stopping))
 		from := batches
 		if !reading || r.queue.Size() > maxQueued {
 			from = nil
@@ -257,12 +257,12 @@ func (r *router) hold(reading bool) {
 }
 
 // wait is how long nothing is due.
-func (r *router) wait(reading bool) time.Duration {
+func (r *router) wait(reading, stopping bool) time.Duration {
 	d := time.Hour
 	if next := r.table.Next(); reading && !next.IsZero() && !r.DryRun {
 		d = min(d, r.clock.until(next))
 	}
-	if next := r.queue.Next(); !next.IsZero() {
+	if next := r.queue.Next(); !stopping && !next.IsZero() {
 		d = min(d, next.Sub(r.Wall()))
 	}
 	return max(0, d)
