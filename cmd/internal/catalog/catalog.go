@@ -33,6 +33,7 @@ type Info struct {
 	Summary string   `json:"summary"`          // what up means in a few words, no period
 	Doc     string   `json:"doc"`              // what up proves and what it does not; Markdown
 	Schemes []Scheme `json:"schemes"`          // of the URLs that it speaks
+	Example string   `json:"example"`          // a URL that needs no options
 	Common  []string `json:"common,omitempty"` // the common members of a target that it can use
 	Expect  []string `json:"expect,omitempty"` // its defaults: each holds unless the target judges the same fact
 	Warn    []string `json:"warn,omitempty"`

@@ -1,0 +1,456 @@
+// Package engine is the filter of pup-probe: it reads lines, runs so many
+// checks at once, and writes a line for each.
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"pup/cmd/internal/ndjson"
+	"pup/cmd/internal/wire"
+	"pup/cmd/pup-probe/internal/probe"
+)
+
+// An Engine filters a stream of lines. Its fields are set before Run.
+type Engine struct {
+	Runner  *probe.Runner
+	In      io.Reader
+	Out     io.Writer
+	Jobs    int           // checks at once; 0: no limit
+	PerHost int           // checks at once of one host; 0: no limit
+	Rate    float64       // starts a second; 0: no limit
+	Ordered bool          // results in the order of their targets
+	Grace   time.Duration // for what is in flight when the context ends
+	MaxLine int           // bytes of an input line
+	Dry     bool          // check the targets, but send nothing
+	View    func(dst, line []byte) []byte
+	Warn    func(string) // told of lines that can't be read
+
+	lines   chan output
+	work    chan job
+	workers sync.WaitGroup
+	count   int // workers that were started
+	order   uint64
+	slots   chan struct{} // with Ordered: results that are not written yet
+	hosts   hostLimits
+	next    time.Time // when Rate allows the next start
+
+	inFlight, done, bad atomic.Int64
+	lagMax              atomic.Int64
+	worst               wire.Status
+}
+
+// output is a line to be written, with its place in the order of the input.
+type output struct {
+	line  []byte
+	order uint64
+	slot  bool // holds a slot of Ordered
+}
+
+type job struct {
+	*probe.Job
+	order uint64
+}
+
+// A Summary tells what was seen.
+type Summary struct {
+	Worst wire.Status // the worst status; "" without any result
+	Bad   int         // lines that could not be read
+}
+
+// Run filters until the input or ctx ends. When ctx ends nothing new is
+// started, and what is in flight gets Grace to finish. An error means that
+// input or output failed.
+func (e *Engine) Run(ctx context.Context) (Summary, error) {
+	e.lines, e.work = make(chan output, 64), make(chan job)
+	if e.Ordered {
+		e.slots = make(chan struct{}, max(4*e.Jobs, 1024))
+	}
+	e.hosts.max = e.PerHost
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	written := make(chan error, 1)
+	failed := make(chan struct{})
+	go func() {
+		err := e.write()
+		if err != nil {
+			close(failed)
+			for range e.lines { // let the checks finish
+			}
+		}
+		written <- err
+	}()
+	inputErr := e.read(ctx, run, failed)
+	close(e.work)
+	e.finish(ctx, cancel, failed)
+	close(e.lines)
+	if err := <-written; err != nil {
+		return e.summary(), fmt.Errorf("write: %w", err)
+	}
+	return e.summary(), inputErr
+}
+
+func (e *Engine) summary() Summary { return Summary{e.worst, int(e.bad.Load())} }
+
+// finish waits for the checks in flight: to the end if the input ended, for
+// Grace if we were told to stop, not at all if nobody reads their results.
+func (e *Engine) finish(ctx context.Context, cancel func(), failed <-chan struct{}) {
+	idle := make(chan struct{})
+	go func() { e.workers.Wait(); close(idle) }()
+	select {
+	case <-idle:
+		return
+	case <-ctx.Done():
+	case <-failed:
+		cancel()
+	}
+	select {
+	case <-idle:
+		return
+	case <-time.After(e.Grace):
+		cancel()
+	case <-failed:
+		cancel()
+	}
+	<-idle
+}
+
+// item is what the reading goroutine hands over.
+type item struct {
+	line ndjson.Line
+	err  error
+}
+
+// input reads lines in a goroutine of its own, since a read can't be told to
+// stop.
+type input struct {
+	items   chan item
+	taken   chan struct{} // the item has been dealt with, its bytes may go
+	waiting atomic.Bool   // no whole line is left in the buffer
+}
+
+func (in *input) run(r *ndjson.Reader) {
+	for {
+		in.waiting.Store(!r.Buffered())
+		l, err := r.Next()
+		in.waiting.Store(false)
+		in.items <- item{l, err}
+		<-in.taken
+		if _, bad := errors.AsType[*ndjson.LineError](err); err != nil && !bad {
+			return
+		}
+	}
+}
+
+// read starts a job for each target until the input ends, ctx ends, or the
+// output fails. Lines that were taken from the input before ctx ended still
+// get their result, which says that they were canceled.
+func (e *Engine) read(ctx, run context.Context, failed <-chan struct{}) error {
+	in := &input{items: make(chan item), taken: make(chan struct{})}
+	go in.run(ndjson.NewReader(e.In, e.MaxLine))
+	for {
+		select {
+		case <-failed:
+			return nil
+		case it := <-in.items:
+			if end, err := e.item(ctx, run, it); end {
+				return err
+			}
+			in.taken <- struct{}{}
+			continue
+		case <-ctx.Done():
+		}
+		select {
+		case it := <-in.items:
+			if end, err := e.item(ctx, run, it); end {
+				return err
+			}
+			in.taken <- struct{}{}
+		case <-time.After(time.Millisecond):
+			if in.waiting.Load() {
+				return nil
+			}
+		}
+	}
+}
+
+func (e *Engine) item(ctx, run context.Context, it item) (end bool, err error) {
+	le, bad := errors.AsType[*ndjson.LineError](it.err)
+	switch {
+	case bad:
+		e.badLine(le)
+	case it.err == io.EOF:
+		return true, nil
+	case it.err != nil:
+		return true, fmt.Errorf("read: %w", it.err)
+	default:
+		e.line(ctx, run, it.line)
+	}
+	return false, nil
+}
+
+func (e *Engine) emit(line []byte) {
+	e.order++
+	e.lines <- output{line: line, order: e.order}
+}
+
+func (e *Engine) badLine(le *ndjson.LineError) {
+	e.bad.Add(1)
+	if e.Warn != nil {
+		e.Warn(le.Error())
+	}
+	e.emit(ndjson.AppendError(nil, "pup-probe", le))
+}
+
+// line deals with one line of input.
+func (e *Engine) line(ctx, run context.Context, l ndjson.Line) {
+	text := l.Text
+	if text[0] != '{' && bytes.Contains(text, []byte("://")) && bytes.IndexByte(text, ' ') < 0 {
+		text = append(ndjson.AppendString([]byte(`{"url":`), text), '}')
+	}
+	switch kind, err := lineType(text); {
+	case err != nil:
+		e.badLine(&ndjson.LineError{No: l.No, Line: l.Raw, Err: err})
+		return
+	case kind == wire.TypeBeat:
+		e.emit(ndjson.Splice(nil, text, "probe", e.beat()))
+		return
+	case kind != wire.TypeTarget:
+		e.emit(bytes.Clone(l.Raw))
+		return
+	}
+	j, err := e.Runner.Parse(text)
+	if err != nil {
+		e.badLine(&ndjson.LineError{No: l.No, Line: l.Raw, Err: err})
+		return
+	}
+	e.start(ctx, run, j)
+}
+
+var errFound = errors.New("found")
+
+// lineType gives the type of a line; a line without one is a target. What
+// comes behind the member "type" is not looked at here.
+func lineType(text []byte) (string, error) {
+	kind := wire.TypeTarget
+	err := ndjson.Members(text, func(k, v []byte) error {
+		if string(k) != "type" {
+			return nil
+		}
+		s, err := ndjson.Unquote(v)
+		if err != nil {
+			return errors.New("type: want a string")
+		}
+		kind = s
+		return errFound
+	})
+	if err == errFound {
+		err = nil
+	}
+	if err == nil && kind != wire.TypeTarget {
+		err = ndjson.Valid(text)
+	}
+	return kind, err
+}
+
+func (e *Engine) beat() []byte {
+	b := fmt.Appendf(nil, `{"in_flight":%d,"done":%d,"bad":%d,"lag_max_ms":`, e.inFlight.Load(), e.done.Load(), e.bad.Load())
+	b = wire.AppendMS(b, time.Duration(e.lagMax.Swap(0)))
+	if v := e.Runner.Vantage; v != "" {
+		b = append(b, `,"vantage":`...)
+		b = ndjson.AppendString(b, v)
+	}
+	return append(b, '}')
+}
+
+// start hands the job to a worker that is idle, or to a new one while there
+// may be more; else it waits for one. Workers live on, since their grown
+// stacks are worth keeping.
+func (e *Engine) start(ctx, run context.Context, pj *probe.Job) {
+	e.order++
+	j := job{pj, e.order}
+	if e.slots != nil {
+		e.slots <- struct{}{}
+	}
+	if e.Dry {
+		j.Dry()
+		e.report(j)
+		return
+	}
+	if !e.pace(ctx) {
+		j.Cancel()
+		e.report(j)
+		return
+	}
+	e.inFlight.Add(1)
+	select {
+	case e.work <- j:
+		return
+	default:
+	}
+	if e.Jobs == 0 || e.count < e.Jobs {
+		e.count++
+		e.workers.Go(func() { e.worker(run, j) })
+		return
+	}
+	select {
+	case e.work <- j:
+	case <-ctx.Done():
+		e.inFlight.Add(-1)
+		j.Cancel()
+		e.report(j)
+	}
+}
+
+func (e *Engine) pace(ctx context.Context) bool {
+	if e.Rate <= 0 {
+		return ctx.Err() == nil
+	}
+	now := time.Now()
+	if e.next.Before(now) {
+		e.next = now
+	}
+	wait := e.next.Sub(now)
+	e.next = e.next.Add(time.Duration(float64(time.Second) / e.Rate))
+	if wait == 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (e *Engine) worker(run context.Context, j job) {
+	for ok := true; ok; j, ok = <-e.work {
+		release := e.hosts.take(j.Host)
+		j.Run(run)
+		release()
+		e.inFlight.Add(-1)
+		for lag := int64(j.Lag); ; {
+			old := e.lagMax.Load()
+			if lag <= old || e.lagMax.CompareAndSwap(old, lag) {
+				break
+			}
+		}
+		e.report(j)
+	}
+}
+
+func (e *Engine) report(j job) {
+	e.done.Add(1)
+	e.lines <- output{j.Line, j.order, e.slots != nil}
+}
+
+// write writes the lines as they come, or in order, and never holds one back
+// while it waits.
+func (e *Engine) write() error {
+	w := ndjson.NewWriter(e.Out, e.Runner.MaxRecord)
+	var late map[uint64]output
+	next := uint64(1)
+	if e.Ordered {
+		late = map[uint64]output{}
+	}
+	var view []byte
+	put := func(o output) error {
+		if o.slot {
+			<-e.slots
+		}
+		if e.View == nil {
+			return w.Add(o.line)
+		}
+		view = e.View(view[:0], o.line)
+		return w.Add(view)
+	}
+	for o := range e.lines {
+		e.see(o.line)
+		if late == nil {
+			if err := put(o); err != nil {
+				return err
+			}
+		} else {
+			late[o.order] = o
+			for o, ok := late[next]; ok; o, ok = late[next] {
+				delete(late, next)
+				next++
+				if err := put(o); err != nil {
+					return err
+				}
+			}
+		}
+		if len(e.lines) == 0 {
+			if err := w.Flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return w.Flush()
+}
+
+var statusKey = []byte(`"status":"`)
+
+// see keeps the worst status. Only our own result lines begin like this.
+func (e *Engine) see(line []byte) {
+	if !bytes.HasPrefix(line, []byte(`{"v":1,"type":"result"`)) {
+		return
+	}
+	i := bytes.Index(line, statusKey)
+	if i < 0 {
+		return
+	}
+	s := line[i+len(statusKey):]
+	if i = bytes.IndexByte(s, '"'); i < 0 {
+		return
+	}
+	if st := wire.Status(s[:i]); e.worst == "" || st.Worse(e.worst) {
+		e.worst = st
+	}
+}
+
+// hostLimits bounds the checks of one host that run at once.
+type hostLimits struct {
+	max int
+	mu  sync.Mutex
+	sem map[string]*hostSem
+}
+
+type hostSem struct {
+	c     chan struct{}
+	users int
+}
+
+func (h *hostLimits) take(host string) (release func()) {
+	if h.max <= 0 || host == "" {
+		return func() {}
+	}
+	h.mu.Lock()
+	if h.sem == nil {
+		h.sem = map[string]*hostSem{}
+	}
+	s := h.sem[host]
+	if s == nil {
+		s = &hostSem{c: make(chan struct{}, h.max)}
+		h.sem[host] = s
+	}
+	s.users++
+	h.mu.Unlock()
+	s.c <- struct{}{}
+	return func() {
+		<-s.c
+		h.mu.Lock()
+		if s.users--; s.users == 0 {
+			delete(h.sem, host)
+		}
+		h.mu.Unlock()
+	}
+}

@@ -1,0 +1,65 @@
+// Package probe runs a check against a target and words what happened. It
+// knows no protocol: it resolves, dials, speaks TLS, measures, judges, tries
+// again and writes the result line, so that a check only has to talk.
+package probe
+
+import (
+	"context"
+	"sync"
+
+	"pup/cmd/internal/catalog"
+	"pup/cmd/internal/schema"
+)
+
+// Info is what a check says of itself.
+type Info = catalog.Info
+
+// Scheme is the first word of the URLs that a check speaks.
+type Scheme = catalog.Scheme
+
+// The common members of a target that checks over TCP and UDP can use, for
+// Info.Common.
+var (
+	OverTCP = []string{"tls", "resolver", "address", "connect", "family", "source", "proxy"}
+	OverUDP = []string{"resolver", "address", "connect", "family", "source"}
+)
+
+// A Func runs one attempt of a check. O holds the check's options, which must
+// not be written to, F takes the facts that it finds; a fact that is left zero
+// is unknown, so one whose zero means something is a pointer. Nil means that
+// the target does its work. Func must return soon after ctx is done, and must
+// neither open connections, set deadlines, log, retry nor time on its own:
+// the Probe does all that.
+type Func[O, F any] func(ctx context.Context, p *Probe, opt *O, facts *F) error
+
+// A Check is an Info that can be run.
+type Check struct {
+	catalog.Check
+	decode func(raw []byte, secrets *secrets) (any, error)
+	attempt
+}
+
+// attempt makes the function that runs one attempt, and its empty facts.
+type attempt func(opt any) (facts any, run func(ctx context.Context, p *Probe) error)
+
+// New makes a Check. The values of defaults are the defaults of its options.
+func New[O, F any](info Info, defaults O, run Func[O, F]) *Check {
+	options := sync.OnceValue(func() *schema.Field { f := schema.Of(defaults); return &f })
+	facts := sync.OnceValue(func() *schema.Field { var zero F; f := schema.Of(zero); return &f })
+	return &Check{
+		Check: catalog.Check{Info: info, Options: options, Facts: facts},
+		decode: func(raw []byte, s *secrets) (any, error) {
+			opt := defaults
+			if len(raw) > 0 {
+				if err := options().Decode(info.Name, raw, &opt); err != nil {
+					return nil, err
+				}
+			}
+			return &opt, s.resolve(info.Name, options, &opt)
+		},
+		attempt: func(opt any) (any, func(context.Context, *Probe) error) {
+			f := new(F)
+			return f, func(ctx context.Context, p *Probe) error { return run(ctx, p, opt.(*O), f) }
+		},
+	}
+}

@@ -1,0 +1,390 @@
+package probe
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"pup/cmd/internal/catalog"
+	"pup/cmd/internal/expr"
+	"pup/cmd/internal/ndjson"
+	"pup/cmd/internal/schema"
+	"pup/cmd/internal/wire"
+)
+
+// attemptLine is an element of tried, addresses or earlier.
+type attemptLine struct {
+	Address string
+	Status  wire.Status
+	Phase   wire.Phase
+	Reason  wire.Reason
+	Error   string
+	Total   time.Duration
+}
+
+func (o *outcome) line() attemptLine {
+	return attemptLine{addressText(o.address), o.status, o.phase, o.reason, o.err, o.total}
+}
+
+func addressText(a netip.AddrPort) string {
+	switch {
+	case !a.IsValid():
+		return ""
+	case a.Port() == 0:
+		return a.Addr().String()
+	}
+	return a.String()
+}
+
+// failedLine is an element of failed.
+type failedLine struct {
+	text string
+	warn bool
+	saw  map[string]any
+	err  string
+}
+
+// wording is the text for people: the expression and what it saw.
+func (f *failedLine) wording() string {
+	kind := "expect"
+	if f.warn {
+		kind = "warn"
+	}
+	if f.err != "" {
+		return fmt.Sprintf("%s %s: %s", kind, f.text, f.err)
+	}
+	var saw []string
+	for _, k := range sortedKeys(f.saw) {
+		saw = append(saw, k+" is "+ndjson.Cut(fmt.Sprint(f.saw[k]), 80))
+	}
+	if saw == nil {
+		return kind + " " + f.text + ": does not hold"
+	}
+	return kind + " " + f.text + ": " + strings.Join(saw, ", ")
+}
+
+func sortedKeys(m map[string]any) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// verdict is what is to be said of a target.
+type verdict struct {
+	*outcome
+	attempts  int
+	earlier   []attemptLine
+	addresses []attemptLine
+	lag       time.Duration
+}
+
+// The classes of members, by how easily they are given up when a line is too
+// long. Identity and verdict never are.
+const (
+	vital = iota
+	carried
+	free
+)
+
+type resultMember struct {
+	name  string
+	value []byte
+	class int
+	inner []schema.Member // of an object whose members can be given up one by one
+}
+
+// appendResult appends the result line of t, cut to at most max bytes with its
+// newline. The secrets that were used are hidden in all text.
+func (r *Runner) appendResult(dst []byte, t *Target, check string, v *verdict, s *secrets) []byte {
+	ms := r.members(t, check, v, s)
+	var cut []string
+	for {
+		line := appendMembers(dst, ms, cut)
+		excess := len(line) - len(dst) + 1 - r.MaxRecord
+		if excess <= 0 {
+			return line
+		}
+		name := shorten(ms, excess)
+		if name == "" {
+			return line
+		}
+		if !slices.Contains(cut, name) {
+			cut = append(cut, name)
+		}
+	}
+}
+
+func (r *Runner) members(t *Target, check string, v *verdict, s *secrets) []resultMember {
+	text := func(x string) []byte { return ndjson.AppendString(nil, s.hide(x)) }
+	ms := make([]resultMember, 0, 24)
+	add := func(class int, name string, value []byte) {
+		ms = append(ms, resultMember{name: name, value: value, class: class})
+	}
+	add(vital, "v", []byte("1"))
+	add(vital, "type", []byte(`"result"`))
+	add(vital, "name", text(t.Name))
+	if check != "" {
+		add(vital, "check", text(check))
+	}
+	if t.URL != "" {
+		add(vital, "url", text(catalog.Redact(t.URL)))
+	}
+	add(vital, "status", text(string(v.status)))
+	if v.phase != "" {
+		add(vital, "phase", text(string(v.phase)))
+	}
+	if v.reason != "" {
+		add(vital, "reason", text(string(v.reason)))
+	}
+	if v.err != "" {
+		add(free, "error", text(v.err))
+	}
+	if len(v.failed) > 0 {
+		add(free, "failed", []byte(s.hide(string(appendFailed(nil, v.failed)))))
+	}
+	add(vital, "time", wire.AppendTime(nil, v.time))
+	add(vital, "ms", v.appendMS(nil))
+	if v.address.IsValid() {
+		add(vital, "address", text(addressText(v.address)))
+	}
+	attempts := func(name string, list []attemptLine) {
+		if len(list) > 0 {
+			add(free, name, []byte(s.hide(string(appendAttempts(nil, list)))))
+		}
+	}
+	attempts("tried", v.tried)
+	attempts("addresses", v.addresses)
+	add(vital, "attempts", strconv.AppendInt(nil, int64(v.attempts), 10))
+	attempts("earlier", v.earlier)
+	if !t.Due.IsZero() {
+		add(vital, "lag_ms", wire.AppendMS(nil, max(0, v.lag)))
+	}
+	for _, m := range t.copied {
+		add(carried, m.Name, m.Value)
+	}
+	if r.Vantage != "" {
+		add(vital, "vantage", text(r.Vantage))
+	}
+	facts := func(name string, facts any) {
+		if inner := schema.Members(facts); len(inner) > 0 {
+			for i := range inner {
+				inner[i].Value = []byte(s.hide(string(inner[i].Value)))
+			}
+			ms = append(ms, resultMember{name: name, class: free, inner: inner})
+		}
+	}
+	if v.tlsFacts != nil {
+		facts("tls", v.tlsFacts)
+	}
+	if v.facts != nil && check != "tls" {
+		facts(check, v.facts)
+	}
+	return ms
+}
+
+func appendMembers(dst []byte, ms []resultMember, cut []string) []byte {
+	dst = append(dst, '{')
+	first := true
+	key := func(name string) {
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = append(ndjson.AppendString(dst, name), ':')
+	}
+	for _, m := range ms {
+		switch {
+		case m.inner != nil:
+			if len(m.inner) > 0 {
+				key(m.name)
+				dst = appendObject(dst, m.inner)
+			}
+		case m.value != nil:
+			key(m.name)
+			dst = append(dst, m.value...)
+		}
+	}
+	if len(cut) > 0 {
+		key("truncated")
+		dst = append(dst, '[')
+		for i, name := range cut {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = ndjson.AppendString(dst, name)
+		}
+		dst = append(dst, ']')
+	}
+	return append(dst, '}')
+}
+
+func appendObject(dst []byte, members []schema.Member) []byte {
+	dst = append(dst, '{')
+	for i, m := range members {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(ndjson.AppendString(dst, m.Name), ':')
+		dst = append(dst, m.Value...)
+	}
+	return append(dst, '}')
+}
+
+// keptText is what is left of a text that is cut, in bytes.
+const keptText = 160
+
+// shorten cuts or drops the largest value of the class that is given up most
+// easily, and tells its name; "" when nothing is left to give up. Excess is by
+// how many bytes the line is too long.
+func shorten(ms []resultMember, excess int) string {
+	for class := free; class > vital; class-- {
+		var best *[]byte
+		var name string
+		var inner func()
+		for i := range ms {
+			m := &ms[i]
+			if m.class != class {
+				continue
+			}
+			for j := range m.inner {
+				if v := &m.inner[j].Value; best == nil || len(*v) > len(*best) {
+					best, name = v, m.name+"."+m.inner[j].Name
+					inner = func() { m.inner = slices.Delete(m.inner, j, j+1) }
+				}
+			}
+			if m.value != nil && (best == nil || len(m.value) > len(*best)) {
+				best, name, inner = &m.value, m.name, func() { m.value = nil }
+			}
+		}
+		if best == nil {
+			continue
+		}
+		if b := *best; b[0] == '"' && len(b) > keptText+32 {
+			s, _ := ndjson.Unquote(b)
+			short := ndjson.AppendString(nil, ndjson.Cut(s, max(keptText, len(s)-excess-16)))
+			if len(short) < len(b) {
+				*best = short
+				return name
+			}
+		}
+		inner()
+		return name
+	}
+	return ""
+}
+
+func (o *outcome) appendMS(dst []byte) []byte {
+	dst = append(dst, '{')
+	for i, ph := range phases {
+		if o.reached[i] {
+			dst = append(append(append(dst, '"'), ph...), `":`...)
+			dst = append(wire.AppendMS(dst, o.spent[i]), ',')
+		}
+	}
+	dst = append(dst, `"total":`...)
+	return append(wire.AppendMS(dst, o.total), '}')
+}
+
+// maxAttemptError bounds the error text of each of several attempts, in bytes.
+const maxAttemptError = 120
+
+func appendAttempts(dst []byte, list []attemptLine) []byte {
+	dst = append(dst, '[')
+	for i, a := range list {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, '{')
+		n := len(dst)
+		for _, m := range [...]struct{ name, value string }{
+			{"address", a.Address}, {"status", string(a.Status)}, {"phase", string(a.Phase)},
+			{"reason", string(a.Reason)}, {"error", ndjson.Cut(a.Error, maxAttemptError)},
+		} {
+			if m.value == "" {
+				continue
+			}
+			if len(dst) > n {
+				dst = append(dst, ',')
+			}
+			dst = append(append(append(dst, '"'), m.name...), `":`...)
+			dst = ndjson.AppendString(dst, m.value)
+		}
+		if a.Total > 0 {
+			dst = append(dst, `,"total_ms":`...)
+			dst = wire.AppendMS(dst, a.Total)
+		}
+		dst = append(dst, '}')
+	}
+	return append(dst, ']')
+}
+
+func appendFailed(dst []byte, list []failedLine) []byte {
+	dst = append(dst, '[')
+	for i, f := range list {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"expect":`...)
+		if f.warn {
+			dst = append(dst[:len(dst)-len(`"expect":`)], `"warn":`...)
+		}
+		dst = ndjson.AppendString(dst, f.text)
+		if len(f.saw) > 0 {
+			dst = append(dst, `,"saw":{`...)
+			for j, k := range sortedKeys(f.saw) {
+				if j > 0 {
+					dst = append(dst, ',')
+				}
+				dst = append(ndjson.AppendString(dst, k), ':')
+				dst = appendSaw(dst, f.saw[k])
+			}
+			dst = append(dst, '}')
+		}
+		if f.err != "" {
+			dst = append(dst, `,"error":`...)
+			dst = ndjson.AppendString(dst, ndjson.Cut(f.err, maxAttemptError))
+		}
+		dst = append(dst, '}')
+	}
+	return append(dst, ']')
+}
+
+// maxSaw bounds a value that an expression saw, in bytes.
+const maxSaw = 200
+
+func appendSaw(dst []byte, v any) []byte {
+	switch x := v.(type) {
+	case string:
+		return ndjson.AppendString(dst, ndjson.Cut(x, maxSaw))
+	case float64:
+		return strconv.AppendFloat(dst, x, 'f', -1, 64)
+	}
+	b, err := json.Marshal(v)
+	if err != nil || len(b) > maxSaw {
+		return ndjson.AppendString(dst, ndjson.Cut(fmt.Sprint(v), maxSaw))
+	}
+	// once more through our own escaping, which knows more than JSON's
+	if s, err := ndjson.Unquote(b); err == nil {
+		return ndjson.AppendString(dst, s)
+	}
+	return append(dst, b...)
+}
+
+// copiedVars adds the members of the target that its result has as well.
+func (pl *plan) copiedVars(m map[string]any, need func(string) bool) {
+	for _, c := range pl.copied {
+		if _, ok := m[c.Name]; ok || !need(c.Name) {
+			continue
+		}
+		if v, err := expr.Vars(appendObject(nil, []schema.Member{c})); err == nil {
+			m[c.Name] = v[c.Name]
+		}
+	}
+}

@@ -1,0 +1,266 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"pup/cmd/internal/catalog"
+	"pup/cmd/internal/schema"
+	"pup/cmd/internal/wire"
+)
+
+// A Probe is one attempt of one check. The check uses it to reach its target
+// and to mark what it is doing; it is gone when the check returns.
+type Probe struct {
+	URL *catalog.URL // the target's
+
+	run *Runner
+	opt *options
+
+	pinned     []netip.Addr // use these for pinnedHost instead of asking
+	pinnedHost string
+
+	phase    wire.Phase
+	since    time.Time
+	spent    [len(phases)]time.Duration
+	reached  [len(phases)]bool
+	address  netip.AddrPort
+	tried    []attemptLine
+	tlsFacts *TLSFacts
+	ioErr    error // the first error of a connection
+}
+
+var phases = [...]wire.Phase{
+	wire.Prepare, wire.Resolve, wire.Connect, wire.TLS, wire.Greet,
+	wire.Auth, wire.Request, wire.Wait, wire.Transfer, wire.Verify,
+}
+
+func phaseIndex(ph wire.Phase) int {
+	for i := range phases {
+		if phases[i] == ph {
+			return i
+		}
+	}
+	panic("probe: no phase " + string(ph))
+}
+
+// Phase says that what follows belongs to the given phase; the time until now
+// goes to the one before. A check that fails has failed in the phase that was
+// named last. A phase may come again; its times add up.
+func (p *Probe) Phase(ph wire.Phase) {
+	if ph == p.phase {
+		return
+	}
+	now := time.Now()
+	p.endPhase(now)
+	p.phase, p.since = ph, now
+}
+
+func (p *Probe) endPhase(now time.Time) {
+	if p.phase != "" {
+		i := phaseIndex(p.phase)
+		p.spent[i] += now.Sub(p.since)
+		p.reached[i] = true
+	}
+}
+
+// TLS gives what the last TLS handshake of the attempt found, or nil.
+func (p *Probe) TLS() *TLSFacts { return p.tlsFacts }
+
+// TLSOptions gives the target's TLS options.
+func (p *Probe) TLSOptions() *TLSOptions { return &p.opt.tls }
+
+// Family gives the IP version that the target asks for: "4", "6" or "".
+func (p *Probe) Family() string { return p.opt.family }
+
+// SetAddress notes the address that is talked to, for checks that use sockets
+// of their own kind.
+func (p *Probe) SetAddress(a netip.AddrPort) { p.address = a }
+
+// Allowed refuses an address that --deny names. Dial asks by itself.
+func (p *Probe) Allowed(a netip.Addr) error { return p.run.allowed(a) }
+
+// An outcome is what an attempt found.
+type outcome struct {
+	status   wire.Status
+	phase    wire.Phase
+	reason   wire.Reason
+	err      string
+	failed   []failedLine
+	time     time.Time
+	total    time.Duration
+	spent    [len(phases)]time.Duration
+	reached  [len(phases)]bool
+	address  netip.AddrPort
+	tried    []attemptLine
+	facts    any
+	tlsFacts *TLSFacts
+}
+
+// attempt runs the check once. It always returns an outcome, whatever the
+// check does.
+func (r *Runner) attempt(ctx context.Context, pl *plan, pinned []netip.Addr, host string) *outcome {
+	ctx, cancel := context.WithTimeout(ctx, pl.Timeout)
+	defer cancel()
+	p := &Probe{URL: pl.url, run: r, opt: &pl.common, pinned: pinned, pinnedHost: host}
+	facts, run := pl.check.attempt(pl.opt)
+	start := time.Now()
+	p.since = start
+	err := guard(ctx, p, run)
+	end := time.Now()
+	p.endPhase(end)
+	o := &outcome{
+		status: wire.Up, time: start, total: end.Sub(start), spent: p.spent, reached: p.reached,
+		address: p.address, tried: p.tried, facts: facts, tlsFacts: p.tlsFacts,
+	}
+	if err != nil {
+		o.phase, o.reason = p.phase, p.reason(ctx, err)
+		if o.phase == "" {
+			o.phase = wire.Prepare
+		}
+		o.err = wording(err, o.reason, pl.Timeout)
+		o.status = wire.Down
+		if o.reason.Unknown() {
+			o.status = wire.Unknown
+		}
+	}
+	pl.judge(r, o)
+	return o
+}
+
+func guard(ctx context.Context, p *Probe, run func(context.Context, *Probe) error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.run.bug(fmt.Sprintf("check %s: %v\n%s", p.URL.Check.Name, v, debug.Stack()))
+			err = Failf(wire.Internal, "bug in check %s: %.200v", p.URL.Check.Name, v)
+		}
+	}()
+	return run(ctx, p)
+}
+
+// wording makes the text for people. A time-out says how long was waited, in
+// place of what the kernel or the context call it.
+func wording(err error, r wire.Reason, timeout time.Duration) string {
+	switch r {
+	case wire.Timeout:
+		if _, said := errors.AsType[*failure](err); !said {
+			return fmt.Sprintf("no answer within %s", wire.Duration(timeout))
+		}
+	case wire.Canceled:
+		return "canceled: the program was told to stop"
+	case wire.Closed:
+		if _, said := errors.AsType[*failure](err); !said {
+			return "the peer closed the connection"
+		}
+	}
+	return err.Error()
+}
+
+// vars makes the names that the judges read.
+func (pl *plan) vars(r *Runner, o *outcome) map[string]any {
+	m := map[string]any{}
+	need := func(name string) bool { return reads(pl.judges, name) }
+	set := func(name string, v any, known bool) {
+		if known {
+			m[name] = v
+		}
+	}
+	set("name", pl.Name, true)
+	set("check", pl.check.Name, true)
+	set("url", catalog.Redact(pl.URL), true)
+	set("status", string(o.status), true)
+	set("phase", string(o.phase), o.phase != "")
+	set("reason", string(o.reason), o.reason != "")
+	set("error", o.err, o.err != "")
+	set("vantage", r.Vantage, r.Vantage != "")
+	set("address", addressText(o.address), o.address.IsValid())
+	if need("ms") {
+		ms := map[string]any{"total": wire.MS(o.total)}
+		for i, ph := range phases {
+			if o.reached[i] {
+				ms[string(ph)] = wire.MS(o.spent[i])
+			}
+		}
+		m["ms"] = ms
+	}
+	if !pl.Due.IsZero() {
+		m["lag_ms"] = wire.MS(max(0, o.time.Sub(pl.Due)))
+	}
+	if o.tlsFacts != nil && need("tls") {
+		m["tls"] = schema.Values(o.tlsFacts)
+	}
+	if pl.check.Name != "tls" && need(pl.check.Name) {
+		m[pl.check.Name] = schema.Values(o.facts)
+	}
+	pl.copiedVars(m, need)
+	return m
+}
+
+// judge turns the outcome of the check into the verdict on the target.
+func (pl *plan) judge(r *Runner, o *outcome) {
+	if len(pl.judges) == 0 || o.status == wire.Unknown {
+		return
+	}
+	if o.status == wire.Down {
+		// a target may expect to be refused
+		if !slices.ContainsFunc(pl.judges, func(j judge) bool { return !j.warn && (j.Reads("reason") || j.Reads("phase")) }) {
+			return
+		}
+	}
+	vars := pl.vars(r, o)
+	var expect, warn []failedLine
+	slow := true
+	for _, j := range pl.judges {
+		if j.standard && o.status == wire.Down {
+			continue // a failure that was expected has no facts to judge
+		}
+		ok, err := j.Eval(vars)
+		if ok {
+			continue
+		}
+		f := failedLine{text: j.String(), warn: j.warn, saw: j.Saw(vars)}
+		if err != nil {
+			f.err = err.Error()
+		}
+		if j.warn {
+			warn = append(warn, f)
+		} else {
+			expect = append(expect, f)
+		}
+		slow = slow && onlyTime(j.Expr)
+	}
+	if o.status == wire.Down && len(expect) > 0 && unexpectedFailure(pl.judges, vars) {
+		return // it did not fail as expected: the check's own words say more
+	}
+	o.status, o.phase, o.reason, o.err = wire.Up, "", "", ""
+	o.failed = append(expect, warn...)
+	if len(o.failed) == 0 {
+		return
+	}
+	o.status = wire.Degraded
+	if len(expect) > 0 {
+		o.status = wire.Down
+	}
+	o.phase, o.reason = wire.Verify, wire.Mismatch
+	if slow {
+		o.reason = wire.Slow
+	}
+	o.err = o.failed[0].wording()
+}
+
+// unexpectedFailure says whether an expression that speaks of the reason or
+// the phase of a failure does not hold.
+func unexpectedFailure(judges []judge, vars map[string]any) bool {
+	return slices.ContainsFunc(judges, func(j judge) bool {
+		if j.warn || !(j.Reads("reason") || j.Reads("phase")) {
+			return false
+		}
+		ok, _ := j.Eval(vars)
+		return !ok
+	})
+}

@@ -1,0 +1,265 @@
+package probe
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"pup/cmd/internal/catalog"
+	"pup/cmd/internal/ndjson"
+	"pup/cmd/internal/schema"
+	"pup/cmd/internal/wire"
+)
+
+// A Runner turns target lines into result lines. Its fields are set before
+// the first use and not changed later.
+type Runner struct {
+	Checks     map[string]*Check
+	Catalog    *catalog.Catalog // of Checks
+	Secrets    string           // folder of the secrets, or ""
+	Deny       []netip.Prefix   // addresses that are never dialled
+	AllowExec  bool             // targets may run commands
+	Vantage    string           // where we are, for the result
+	MaxTimeout time.Duration    // no attempt takes longer; 0: no limit
+	MaxRecord  int              // bytes of a result line with its newline; ndjson.MaxWrite if 0
+	Bug        func(string)     // told of panics in checks; may be nil
+
+	resolver resolver
+}
+
+var tlsField = sync.OnceValue(func() *schema.Field { f := schema.Of(DefaultTLS); return &f })
+
+// NewRunner makes a Runner of the given checks.
+func NewRunner(checks []*Check) *Runner {
+	r := &Runner{Checks: map[string]*Check{}, MaxRecord: ndjson.MaxWrite}
+	var ks []catalog.Check
+	for _, c := range checks {
+		r.Checks[c.Name] = c
+		ks = append(ks, c.Check)
+	}
+	r.Catalog = catalog.New(ks,
+		func() schema.Field { return *tlsField() },
+		func() schema.Field { return schema.Of(TLSFacts{}) })
+	return r
+}
+
+func (r *Runner) bug(text string) {
+	if r.Bug != nil {
+		r.Bug(text)
+	}
+}
+
+// A Job is a target line that has been read, and its result line. Line is
+// ready after Run.
+type Job struct {
+	Line   []byte // the result line, without newline
+	Status wire.Status
+	Lag    time.Duration // of the start behind due; 0 if there is no due time
+	Host   string        // of the URL, for limits per host
+
+	r    *Runner
+	t    *Target
+	plan *plan
+	err  error
+}
+
+// Parse reads a target line. An error means that it is no target at all; a
+// target that can't be carried out gives a job whose result says so.
+func (r *Runner) Parse(text []byte) (*Job, error) {
+	t, err := r.parseTarget(text)
+	if t == nil {
+		return nil, err
+	}
+	j := &Job{r: r, t: t, err: err}
+	if err == nil {
+		j.plan, j.err = r.prepare(t)
+	}
+	if j.plan != nil {
+		j.Host = j.plan.url.Host
+	}
+	return j, nil
+}
+
+// Dry ends the job without sending anything: up to here its options, secrets
+// and expressions have been checked.
+func (j *Job) Dry() {
+	o := &outcome{status: wire.Up, time: time.Now()}
+	if j.err != nil {
+		o = j.local(j.err)
+	} else if j.t.Name == "" {
+		o = j.local(Failf(wire.BadOptions, "name: is required"))
+	}
+	j.finish(&verdict{outcome: o})
+}
+
+// Cancel ends the job since the program was told to stop.
+func (j *Job) Cancel() {
+	j.finish(&verdict{outcome: j.local(Failf(wire.Canceled, "canceled: the program was told to stop"))})
+}
+
+// Run does the check and makes the result line.
+func (j *Job) Run(ctx context.Context) {
+	now := time.Now()
+	switch {
+	case j.err != nil:
+		j.finish(&verdict{outcome: j.local(j.err)})
+		return
+	case !j.t.Expires.IsZero() && now.After(j.t.Expires):
+		late := wire.Duration(now.Sub(j.t.Expires).Round(time.Millisecond))
+		j.finish(&verdict{outcome: j.local(Failf(wire.Expired, "came %s too late, after expires", late))})
+		return
+	}
+	v := &verdict{}
+	if !j.t.Due.IsZero() {
+		v.lag = max(0, now.Sub(j.t.Due))
+		j.Lag = v.lag
+	}
+	for {
+		v.attempts++
+		v.outcome, v.addresses = j.r.addresses(ctx, j.plan)
+		if v.attempts > j.t.Retries || !retryable(v.outcome) {
+			break
+		}
+		v.earlier = append(v.earlier, v.line())
+		if !pause(ctx, j.t.RetryWait) {
+			break
+		}
+	}
+	j.finish(v)
+}
+
+// retryable says whether another attempt may end otherwise. What lies in the
+// target's own text will not change.
+func retryable(o *outcome) bool {
+	switch o.reason {
+	case wire.BadOptions, wire.NoSecret, wire.Canceled, wire.Internal:
+		return false
+	}
+	return o.status == wire.Down || o.status == wire.Unknown
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// local is the outcome of what never reached the target.
+func (j *Job) local(err error) *outcome {
+	r, ok := reasonOf(err)
+	if !ok {
+		r = wire.BadOptions
+	}
+	o := &outcome{status: wire.Down, phase: wire.Prepare, reason: r, err: err.Error(), time: time.Now()}
+	if r.Unknown() {
+		o.status = wire.Unknown
+	}
+	return o
+}
+
+func (j *Job) finish(v *verdict) {
+	check, s := j.t.Check, &secrets{}
+	if j.plan != nil {
+		s = &j.plan.secrets
+		if j.plan.check != nil {
+			check = j.plan.check.Name
+		}
+	}
+	j.Status = v.status
+	j.Line = j.r.appendResult(nil, j.t, check, v, s)
+}
+
+// addresses runs an attempt on the first address that answers, or on every
+// address of the host, as the target asks.
+func (r *Runner) addresses(ctx context.Context, pl *plan) (*outcome, []attemptLine) {
+	mode := pl.common.address
+	if mode == "" || mode == "first" {
+		return r.attempt(ctx, pl, nil, ""), nil
+	}
+	host := pl.url.Host
+	if pl.common.connectHost != "" {
+		host = pl.common.connectHost
+	}
+	addrs, failed := r.lookupAll(ctx, pl, host)
+	if failed != nil {
+		return failed, nil
+	}
+	outcomes := make([]*outcome, len(addrs))
+	var wg sync.WaitGroup
+	for i, a := range addrs {
+		wg.Go(func() { outcomes[i] = r.attempt(ctx, pl, []netip.Addr{a}, host) })
+	}
+	wg.Wait()
+	lines := make([]attemptLine, len(outcomes))
+	for i, o := range outcomes {
+		if lines[i] = o.line(); lines[i].Address == "" {
+			lines[i].Address = addrs[i].String()
+		}
+	}
+	return combine(mode, outcomes), lines
+}
+
+// maxAddresses bounds the addresses of a host that are probed in one run.
+const maxAddresses = 32
+
+func (r *Runner) lookupAll(ctx context.Context, pl *plan, host string) ([]netip.Addr, *outcome) {
+	ctx, cancel := context.WithTimeout(ctx, pl.Timeout)
+	defer cancel()
+	p := &Probe{URL: pl.url, run: r, opt: &pl.common, since: time.Now()}
+	start := time.Now()
+	addrs, err := p.Lookup(ctx, host)
+	if err == nil && len(addrs) > maxAddresses {
+		err = Failf(wire.BadOptions, "%.80q has %d addresses, more than the %d that are probed", host, len(addrs), maxAddresses)
+	}
+	if err == nil {
+		return addrs, nil
+	}
+	p.endPhase(time.Now())
+	o := &outcome{
+		status: wire.Down, phase: p.phase, reason: p.reason(ctx, err), time: start,
+		total: time.Since(start), spent: p.spent, reached: p.reached,
+	}
+	if o.phase == "" {
+		o.phase = wire.Resolve
+	}
+	o.err = wording(err, o.reason, pl.Timeout)
+	if o.reason.Unknown() {
+		o.status = wire.Unknown
+	}
+	return nil, o
+}
+
+// combine picks the outcome that stands for all: the best for "any", else the
+// worst. With "each", a target of which some addresses work is degraded.
+func combine(mode string, outcomes []*outcome) *outcome {
+	best, worst := outcomes[0], outcomes[0]
+	bad := 0
+	for _, o := range outcomes {
+		if o.status.Worse(worst.status) {
+			worst = o
+		}
+		if best.status.Worse(o.status) {
+			best = o
+		}
+		if o.status == wire.Down || o.status == wire.Unknown {
+			bad++
+		}
+	}
+	if mode == "any" {
+		return best
+	}
+	if mode == "each" && bad > 0 && bad < len(outcomes) {
+		o := *worst
+		o.status = wire.Degraded
+		o.err = fmt.Sprintf("%d of %d addresses fail; %s: %s", bad, len(outcomes), addressText(worst.address), worst.err)
+		return &o
+	}
+	return worst
+}

@@ -1,0 +1,367 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"pup/cmd/internal/catalog"
+	"pup/cmd/internal/expr"
+	"pup/cmd/internal/lines"
+	"pup/cmd/internal/ndjson"
+	"pup/cmd/internal/schema"
+	"pup/cmd/internal/wire"
+)
+
+// A Target is a target line, taken apart.
+type Target struct {
+	Name, URL, Check   string
+	Expect, Warn       []string
+	Timeout, RetryWait time.Duration
+	Retries            int
+	Due, Expires       time.Time
+	common             lines.Common
+	options            map[string][]byte // members that may belong to a check, tls among them
+	copied             []schema.Member   // what goes to the result as it is
+}
+
+// The defaults of a target.
+const (
+	DefaultTimeout   = 10 * time.Second
+	DefaultRetryWait = time.Second
+	maxName          = 256
+	maxExpressions   = 64
+)
+
+// parseTarget reads a target line. With an error the target holds what could
+// be read, so that its result has a name.
+func (r *Runner) parseTarget(text []byte) (*Target, error) {
+	t := &Target{Timeout: DefaultTimeout, RetryWait: DefaultRetryWait}
+	var wrong []error
+	err := ndjson.Members(text, func(k, v []byte) error {
+		if err := t.member(r, string(k), v); err != nil {
+			wrong = append(wrong, fmt.Errorf("%.80s: %w", k, err))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(t.URL) > catalog.MaxURL {
+		t.URL = ndjson.Cut(t.URL, 256)
+		wrong = append(wrong, fmt.Errorf("url: longer than %d bytes", catalog.MaxURL))
+	}
+	switch {
+	case len(t.Name) > maxName:
+		t.Name = ndjson.Cut(t.Name, maxName)
+		wrong = append(wrong, fmt.Errorf("name: longer than %d bytes", maxName))
+	case t.Name == "":
+		t.Name = ndjson.Cut(catalog.Redact(t.URL), maxName)
+	}
+	if r.MaxTimeout > 0 && t.Timeout > r.MaxTimeout {
+		t.Timeout = r.MaxTimeout
+	}
+	if wrong != nil {
+		return t, Failf(wire.BadOptions, "%w", wrong[0])
+	}
+	return t, nil
+}
+
+func (t *Target) member(r *Runner, k string, v []byte) (err error) {
+	switch k {
+	case "v", "type":
+	case "name":
+		t.Name, err = ndjson.Unquote(v)
+	case "url":
+		t.URL, err = ndjson.Unquote(v)
+	case "check":
+		t.Check, err = ndjson.Unquote(v)
+	case "expect":
+		t.Expect, err = stringList(v)
+	case "warn":
+		t.Warn, err = stringList(v)
+	case "timeout":
+		if err = duration(v, &t.Timeout); err == nil && t.Timeout <= 0 {
+			err = errors.New("must be more than nothing")
+		}
+	case "retry_wait":
+		err = duration(v, &t.RetryWait)
+	case "retries":
+		t.Retries, err = smallInt(v, 20)
+	case "due":
+		err = moment(v, &t.Due)
+		t.copied = append(t.copied, member(k, v))
+	case "expires":
+		err = moment(v, &t.Expires)
+	case "resolver":
+		t.common.Resolver, err = ndjson.Unquote(v)
+	case "address":
+		t.common.Address, err = ndjson.Unquote(v)
+	case "connect":
+		t.common.Connect, err = ndjson.Unquote(v)
+	case "family":
+		t.common.Family, err = ndjson.Unquote(v)
+	case "source":
+		t.common.Source, err = ndjson.Unquote(v)
+	case "proxy":
+		t.common.Proxy, err = ndjson.Unquote(v)
+	default:
+		if k == "tls" || r.Catalog.Check(k) != nil {
+			if t.options == nil {
+				t.options = map[string][]byte{}
+			}
+			t.options[k] = slices.Clone(v)
+			return nil
+		}
+		if !ours[k] { // a member of the result of that name would come twice
+			t.copied = append(t.copied, member(k, v))
+		}
+	}
+	return err
+}
+
+// ours are the members of a result that a target can't bring along.
+var ours = map[string]bool{
+	"status": true, "phase": true, "reason": true, "error": true, "failed": true, "time": true, "ms": true,
+	"tried": true, "addresses": true, "attempts": true, "earlier": true, "lag_ms": true, "vantage": true, "truncated": true,
+}
+
+func member(k string, v []byte) schema.Member { return schema.Member{Name: k, Value: slices.Clone(v)} }
+
+func stringList(v []byte) ([]string, error) {
+	var list []string
+	err := ndjson.Elements(v, func(e []byte) error {
+		s, err := ndjson.Unquote(e)
+		list = append(list, s)
+		return err
+	})
+	if err != nil {
+		return nil, errors.New("want a list of strings")
+	}
+	if len(list) > maxExpressions {
+		return nil, fmt.Errorf("more than %d expressions", maxExpressions)
+	}
+	return list, nil
+}
+
+func duration(v []byte, d *time.Duration) error {
+	s, err := ndjson.Unquote(v)
+	if err != nil {
+		return fmt.Errorf("want a duration such as \"5s\", not %.20s", v)
+	}
+	x, err := wire.ParseDuration(s)
+	if err == nil && x < 0 {
+		err = errors.New("must not be negative")
+	}
+	if err == nil {
+		*d = time.Duration(x)
+	}
+	return err
+}
+
+func smallInt(v []byte, most int) (int, error) {
+	n := 0
+	for _, c := range v {
+		if c < '0' || c > '9' || n > most {
+			return 0, fmt.Errorf("want a whole number from 0 to %d, not %.20s", most, v)
+		}
+		n = 10*n + int(c-'0')
+	}
+	if n > most {
+		return 0, fmt.Errorf("want a whole number from 0 to %d, not %.20s", most, v)
+	}
+	return n, nil
+}
+
+func moment(v []byte, t *time.Time) error {
+	s, err := ndjson.Unquote(v)
+	if err == nil {
+		*t, err = time.Parse(time.RFC3339Nano, s)
+	}
+	if err != nil {
+		return fmt.Errorf("want a time such as %q, not %.40s", wire.TimeFormat, v)
+	}
+	return nil
+}
+
+// A plan is a target that is ready to be probed.
+type plan struct {
+	*Target
+	url     *catalog.URL
+	check   *Check
+	opt     any // the check's options
+	common  options
+	secrets secrets
+	judges  []judge
+}
+
+// options are the common options of a target, ready for use.
+type options struct {
+	connectHost string
+	connectPort int
+	family      string
+	source      netip.Addr
+	proxy       *url.URL
+	resolver    string
+	address     string
+	tls         TLSOptions
+}
+
+// prepare checks everything that can be checked before anything is sent.
+func (r *Runner) prepare(t *Target) (*plan, error) {
+	u, err := r.Catalog.ParseURL(t.URL, t.Check)
+	if err != nil {
+		return nil, err
+	}
+	pl := &plan{Target: t, url: u, check: r.Checks[u.Check.Name], secrets: secrets{dir: r.Secrets}}
+	if err := r.permitted(u.Check.Name); err != nil {
+		return pl, err
+	}
+	for k := range t.options {
+		if k != u.Check.Name && k != "tls" {
+			return pl, fmt.Errorf("%s: options of another check; %s:// is checked by %s", k, u.Scheme.Name, u.Check.Name)
+		}
+	}
+	if err := pl.prepareCommon(); err != nil {
+		return pl, err
+	}
+	if pl.judges, err = compileJudges(u.Check, t.Expect, t.Warn); err != nil {
+		return pl, err
+	}
+	pl.opt, err = pl.check.decode(t.options[u.Check.Name], &pl.secrets)
+	return pl, err
+}
+
+// permitted refuses what a target from a pipe may not do unless it was allowed
+// on the command line.
+func (r *Runner) permitted(check string) error {
+	if check == "exec" && !r.AllowExec {
+		return errors.New("check exec runs commands, which needs --allow-exec")
+	}
+	return nil
+}
+
+func (pl *plan) prepareCommon() error {
+	c, o, can := &pl.Target.common, &pl.common, pl.url.Check.Common
+	for _, m := range []struct{ name, value string }{
+		{"resolver", c.Resolver}, {"address", c.Address}, {"connect", c.Connect},
+		{"family", c.Family}, {"source", c.Source}, {"proxy", c.Proxy}, {"tls", string(pl.options["tls"])},
+	} {
+		if m.value != "" && !slices.Contains(can, m.name) {
+			return fmt.Errorf("%s: check %s can't use it", m.name, pl.check.Name)
+		}
+	}
+	var err error
+	switch c.Family {
+	case "", "4", "6":
+		o.family = c.Family
+	default:
+		return fmt.Errorf("family: %.20q is neither 4 nor 6", c.Family)
+	}
+	switch c.Address {
+	case "", "first", "each", "all", "any":
+		o.address = c.Address
+	default:
+		return fmt.Errorf("address: %.20q is none of first, each, all, any", c.Address)
+	}
+	if c.Connect != "" {
+		if o.connectHost, o.connectPort, err = splitHostPort(c.Connect); err != nil {
+			return fmt.Errorf("connect: %w", err)
+		}
+	}
+	if c.Source != "" {
+		if o.source, err = netip.ParseAddr(c.Source); err != nil {
+			return fmt.Errorf("source: %.60q is no IP address", c.Source)
+		}
+	}
+	if c.Proxy != "" {
+		if o.proxy, err = parseProxy(c.Proxy); err != nil {
+			return fmt.Errorf("proxy: %w", err)
+		}
+		if o.address != "" && o.address != "first" {
+			return fmt.Errorf("address: %s can't be had through a proxy, which resolves the name itself", o.address)
+		}
+	}
+	o.resolver = c.Resolver
+	if err := checkResolver(c.Resolver); err != nil {
+		return fmt.Errorf("resolver: %w", err)
+	}
+	o.tls = DefaultTLS
+	if raw := pl.options["tls"]; len(raw) > 0 {
+		if err := tlsField().Decode("tls", raw, &o.tls); err != nil {
+			return err
+		}
+		return pl.secrets.resolve("tls", tlsField, &o.tls)
+	}
+	return nil
+}
+
+func parseProxy(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || (u.Scheme != "socks5" && u.Scheme != "http") || u.Hostname() == "" || u.Port() == "" {
+		return nil, errors.New("write socks5://HOST:PORT or http://HOST:PORT")
+	}
+	if u.User != nil {
+		return nil, errors.New("a proxy that wants a login can't be used yet")
+	}
+	return u, nil
+}
+
+// A judge is an expression that has to hold.
+type judge struct {
+	*expr.Expr
+	warn     bool
+	standard bool // a default of the check
+}
+
+// compileJudges compiles the expressions of a target and those defaults of its
+// check that judge a fact which the target does not judge itself.
+func compileJudges(k *catalog.Check, expect, warn []string) ([]judge, error) {
+	if len(expect)+len(warn)+len(k.Expect)+len(k.Warn) == 0 {
+		return nil, nil
+	}
+	var given []judge
+	add := func(member string, texts []string) error {
+		for _, text := range texts {
+			e, err := expr.Compile(text, k.Env())
+			if err != nil {
+				return fmt.Errorf("%s: %w", member, err)
+			}
+			given = append(given, judge{Expr: e, warn: member == "warn"})
+		}
+		return nil
+	}
+	if err := errors.Join(add("expect", expect), add("warn", warn)); err != nil {
+		return nil, err
+	}
+	mentioned := func(e *expr.Expr) bool {
+		return slices.ContainsFunc(given[:len(expect)+len(warn)], func(g judge) bool {
+			return slices.ContainsFunc(e.Paths(), g.Reads)
+		})
+	}
+	for i, text := range append(slices.Clip(k.Expect), k.Warn...) {
+		e, err := expr.Compile(text, k.Env())
+		if err != nil {
+			panic(fmt.Sprintf("check %s: default %q: %v", k.Name, text, err))
+		}
+		if !mentioned(e) {
+			given = append(given, judge{Expr: e, warn: i >= len(k.Expect), standard: true})
+		}
+	}
+	return given, nil
+}
+
+// reads says whether one of the judges reads a member whose name begins so.
+func reads(judges []judge, members ...string) bool {
+	return slices.ContainsFunc(judges, func(j judge) bool { return slices.ContainsFunc(members, j.Reads) })
+}
+
+func onlyTime(e *expr.Expr) bool {
+	return len(e.Paths()) > 0 && !slices.ContainsFunc(e.Paths(), func(p string) bool {
+		return !strings.HasPrefix(p, "ms.") && p != "lag_ms"
+	})
+}
