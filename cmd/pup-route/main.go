@@ -3,6 +3,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 	"pup/cmd/internal/ndjson"
 	"pup/cmd/internal/wire"
 	"pup/cmd/pup-route/internal/config"
+	"pup/cmd/pup-route/internal/hook"
 	"pup/cmd/pup-route/internal/route"
 )
 
@@ -72,6 +74,9 @@ func act(c *cli.Context, std cmdline.Std) error {
 	}
 	if cmdline.IsTerminal(std.In) {
 		return cmdline.Errorf(cmdline.Usage, "standard input is a terminal; pipe results into it: pup-probe https://example.org | pup-route --on down=./page")
+	}
+	if err := hook.KeepDescriptors(); err != nil {
+		return fmt.Errorf("keep our descriptors from hooks: %w", err)
 	}
 	signals := make(chan os.Signal, 4)
 	// SIGPIPE is caught, not ignored, since hooks would inherit that.

@@ -124,6 +124,7 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 			}
 			errs[i] = at(path, err)
 		}
+		slices.SortStableFunc(errs, func(a, b error) int { return a.(*Error).Line - b.(*Error).Line })
 		return errs
 	}
 	var parts struct {

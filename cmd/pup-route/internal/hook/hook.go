@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -76,12 +77,13 @@ func Find(name, dir string) (string, error) {
 		return "", fmt.Errorf("no command %.80q in %s; write its absolute path", name, Path)
 	}
 	if !strings.HasPrefix(name, "/") {
-		name = strings.TrimSuffix(dir, "/") + "/" + name
+		name = filepath.Join(dir, name)
 	}
-	if err := executable(name); err != nil {
-		return "", err
+	name, err := filepath.Abs(name)
+	if err == nil {
+		err = executable(name)
 	}
-	return name, nil
+	return name, err
 }
 
 func executable(path string) error {

@@ -484,5 +484,9 @@ func (r *router) leave() {
 	if n == 0 {
 		return
 	}
+	if n == 1 {
+		r.log.printf("told to stop: 1 event has not reached its hook")
+		return
+	}
 	r.log.printf("told to stop: %d events have not reached their hooks", n)
 }
