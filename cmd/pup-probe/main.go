@@ -71,7 +71,7 @@ func flags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "deny", Usage: "never connect to an address in the network `CIDR`; may be repeated"},
 		&cli.BoolFlag{Name: "allow-exec", Usage: "let targets run commands (check exec)"},
 		&cli.BoolFlag{Name: "exit-status", Aliases: []string{"e"}, Usage: "exit with the worst status, as Nagios plugins do"},
-		&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "check the targets, their options and secrets, but send nothing"},
+		&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "send nothing: print the targets that are fine, and a result for those whose options, secrets or expressions are not"},
 		&cli.StringFlag{Name: "format", Value: "auto", Usage: "write `FORMAT`: ndjson, text, or auto: text on a terminal"},
 		&cli.IntFlag{Name: "max-line", Value: ndjson.MaxLine, Usage: "drop input lines longer than `BYTES`"},
 		&cli.IntFlag{Name: "max-record", Value: ndjson.MaxWrite, Usage: "cut result lines to `BYTES`; above 4096 several writers can't share a pipe"},

@@ -230,6 +230,11 @@ func (e *Engine) line(ctx, run context.Context, l ndjson.Line) {
 		e.badLine(&ndjson.LineError{No: l.No, Line: l.Raw, Err: err})
 		return
 	}
+	if e.Dry {
+		j.Dry(text)
+		e.emit(j.Line)
+		return
+	}
 	e.start(ctx, run, j)
 }
 
@@ -277,11 +282,6 @@ func (e *Engine) start(ctx, run context.Context, pj *probe.Job) {
 	j := job{pj, e.order}
 	if e.slots != nil {
 		e.slots <- struct{}{}
-	}
-	if e.Dry {
-		j.Dry()
-		e.report(j)
-		return
 	}
 	if !e.pace(ctx) {
 		j.Cancel()

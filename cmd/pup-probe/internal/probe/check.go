@@ -14,6 +14,9 @@ import (
 // Info is what a check says of itself.
 type Info = catalog.Info
 
+// CatalogCheck is what there is to know about a check without running it.
+type CatalogCheck = catalog.Check
+
 // Scheme is the first word of the URLs that a check speaks.
 type Scheme = catalog.Scheme
 

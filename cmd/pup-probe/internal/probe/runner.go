@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -82,16 +83,15 @@ func (r *Runner) Parse(text []byte) (*Job, error) {
 	return j, nil
 }
 
-// Dry ends the job without sending anything: up to here its options, secrets
-// and expressions have been checked.
-func (j *Job) Dry() {
-	o := &outcome{status: wire.Up, time: time.Now()}
+// Dry ends the job without sending anything. What is wrong with the target, its
+// options, secrets and expressions, gives the same result as Run; a target
+// that is fine is its own line again, since there is no verdict on it.
+func (j *Job) Dry(text []byte) {
 	if j.err != nil {
-		o = j.local(j.err)
-	} else if j.t.Name == "" {
-		o = j.local(Failf(wire.BadOptions, "name: is required"))
+		j.finish(&verdict{outcome: j.local(j.err)})
+		return
 	}
-	j.finish(&verdict{outcome: o})
+	j.Line = bytes.Clone(text)
 }
 
 // Cancel ends the job since the program was told to stop.
