@@ -13,6 +13,7 @@ import (
 
 	"pup/cmd/internal/cmdline"
 	"pup/cmd/internal/ndjson"
+	"pup/cmd/internal/view"
 	"pup/cmd/internal/wire"
 	"pup/cmd/pup-route/internal/config"
 	"pup/cmd/pup-route/internal/hook"
@@ -29,18 +30,17 @@ func run() int {
 func program(std cmdline.Std) *cmdline.Program {
 	p := manual()
 	p.App = &cli.App{
-		Name:      "pup-route",
-		Usage:     "pass results on and run hooks for what they mean",
-		ArgsUsage: "[HOOKS.TOML…]",
+		Name:  "pup-route",
+		Usage: "pass results on and run hooks for what they mean",
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "on", Usage: "run a command when a name becomes this: `STATUS=COMMAND`, as in down,recovered=./page; split into words as a shell would, but no shell runs it"},
 			&cli.StringFlag{Name: "user", Usage: "run hooks that do not say a user as `NAME`; must be said, here or there, when pup-route runs as root"},
 			&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Value: 16, Usage: "run at most `N` hooks at once; each hook may always run one"},
-			&cli.GenericFlag{Name: "grace", Value: &duration{30 * time.Second}, Usage: "give running hooks `TIME` to end after a signal"},
+			&cli.GenericFlag{Name: "grace", Value: &duration{30 * time.Second}, Usage: "after a signal, give running hooks `DURATION` to end"},
 			&cli.BoolFlag{Name: "check", Usage: "check the configuration and exit"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "run no hooks and pass nothing on; write the events that they would get, on the time of the results"},
 			&cli.BoolFlag{Name: "exit-status", Aliases: []string{"e"}, Usage: "exit with the worst status, as Nagios plugins do: 1 degraded, 2 down, 3 unknown"},
-			&cli.StringFlag{Name: "format", Value: "auto", Usage: "write `FORMAT`: ndjson, human, or auto, which is human on a terminal"},
+			&cli.StringFlag{Name: "format", Value: "auto", Usage: "write `FORMAT`: ndjson, text, or auto: text on a terminal"},
 			&cli.IntFlag{Name: "max-line", Value: ndjson.MaxLine, Usage: "drop and report input lines longer than `BYTES`"},
 			&cli.IntFlag{Name: "max-record", Value: ndjson.MaxWrite, Usage: "write at most `BYTES` at once; more than 4096 is not safe when several programs write to one pipe"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "do not show on standard error what hooks print"},
@@ -58,7 +58,7 @@ func act(c *cli.Context, std cmdline.Std) error {
 	case c.Int("max-line") < 1 || c.Int("max-record") < 1:
 		return cmdline.Errorf(cmdline.Usage, "--max-line and --max-record must be at least 1")
 	}
-	human, err := human(c.String("format"), std.Out)
+	view, err := viewer(c.String("format"), std.Out)
 	if err != nil {
 		return err
 	}
@@ -90,8 +90,7 @@ func act(c *cli.Context, std cmdline.Std) error {
 		MaxLine:   c.Int("max-line"),
 		MaxRecord: c.Int("max-record"),
 		DryRun:    c.Bool("dry-run"),
-		Human:     human,
-		Color:     human && cmdline.Color(std.Out),
+		View:      view,
 		Quiet:     c.Bool("quiet"),
 		Signals:   signals,
 		Wall:      time.Now,
@@ -107,14 +106,15 @@ func act(c *cli.Context, std cmdline.Std) error {
 	return nil
 }
 
-func human(format string, out *os.File) (bool, error) {
-	switch format {
-	case "auto":
-		return cmdline.IsTerminal(out), nil
-	case "human", "ndjson":
-		return format == "human", nil
+// viewer returns what shows lines to people; nil if programs read them.
+func viewer(format string, out *os.File) (func(dst, line []byte) []byte, error) {
+	switch {
+	case format == "text", format == "auto" && cmdline.IsTerminal(out):
+		return view.Line(cmdline.Color(out)), nil
+	case format == "auto", format == "ndjson":
+		return nil, nil
 	}
-	return false, cmdline.Errorf(cmdline.Usage, "--format %.40q is none of auto, ndjson, human", format)
+	return nil, cmdline.Errorf(cmdline.Usage, "--format: %.40q is none of auto, ndjson, text", format)
 }
 
 // A duration is a flag's value such as 30s.

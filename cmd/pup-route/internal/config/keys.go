@@ -10,7 +10,7 @@ import (
 // keys declares what may stand in a hooks.toml: for the strict loader and for
 // pup-hooks(5).
 type keys struct {
-	StaleAfter wire.Duration `json:"stale_after" doc:"A name is stale when it has had no result for so long. Absent: twice the member every of its last result and its timeout; a name whose results do not say every is never stale."`
+	StaleAfter wire.Duration `json:"stale_after" doc:"A name is stale when it has had no result for so long. Absent: twice what the member every of its last result says, and its timeout, 10s if that is not said; a name whose results do not say every is never stale."`
 	Hook       []hookKeys    `json:"hook" doc:"A command and when to run it."`
 }
 

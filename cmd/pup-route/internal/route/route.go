@@ -30,10 +30,9 @@ type Options struct {
 	Grace     time.Duration                  // what running hooks get after a signal
 	MaxLine   int
 	MaxRecord int
-	DryRun    bool // say which hooks would run, in event lines, and run none
-	Human     bool // write for people
-	Color     bool
-	Quiet     bool // do not copy to stderr what hooks print
+	DryRun    bool                          // say which hooks would run, in event lines, and run none
+	View      func(dst, line []byte) []byte // writes for people; nil: the lines themselves
+	Quiet     bool                          // do not copy to stderr what hooks print
 	Signals   <-chan os.Signal
 	Wall      func() time.Time
 }
@@ -56,8 +55,9 @@ type router struct {
 	fields  fields
 	result  state.Result
 	pending []*queue.Job[*call] // of the batch at hand
-	buf     []byte
-	vars    map[string]any // of the line at hand, once an expression needs them
+	buf     []byte              // a line of ours
+	shown   []byte              // a line for people
+	vars    map[string]any      // of the line at hand, once an expression needs them
 	varsOf  *byte
 
 	bad     int // lines that could not be read
@@ -438,12 +438,9 @@ func (r *router) add(line []byte) {
 	if r.mute {
 		return
 	}
-	if r.Human {
-		s := view{r.Color}.line(line)
-		if s == "" {
-			return
-		}
-		line = []byte(s)
+	if r.View != nil {
+		r.shown = r.View(r.shown[:0], line)
+		line = r.shown
 	}
 	r.wrote(r.out.Add(line))
 }

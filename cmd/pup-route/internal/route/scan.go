@@ -15,7 +15,7 @@ import (
 // fields are the members of a line that pup-route looks at, as they stand
 // there. They are scanned in one pass and nothing else is decoded.
 type fields struct {
-	typ, v, name, url, status, time, run, every, vantage []byte
+	typ, v, name, url, status, time, run, every, timeout, vantage []byte
 
 	take func(key, value []byte) error // f.member, made once
 }
@@ -44,6 +44,8 @@ func (f *fields) member(key, value []byte) error {
 		f.run = value
 	case "every":
 		f.every = value
+	case "timeout":
+		f.timeout = value
 	case "vantage":
 		f.vantage = value
 	}
@@ -88,12 +90,21 @@ func (f *fields) result(r *state.Result, text []byte, every bool) error {
 	if r.Status, ok = state.ParseStatus(plain(f.status)); !ok {
 		return fmt.Errorf("a result whose status is %.40s; want up, degraded, down or unknown", orNone(f.status))
 	}
-	if every && f.every != nil {
-		if d, err := wire.ParseDuration(string(plain(f.every))); err == nil {
-			r.Every = time.Duration(d)
-		}
+	if every {
+		r.Every = span(f.every, 0)
+		r.Timeout = span(f.timeout, defaultTimeout)
 	}
 	return nil
+}
+
+// defaultTimeout is that of a target that does not say one.
+const defaultTimeout = 10 * time.Second
+
+func span(value []byte, absent time.Duration) time.Duration {
+	if d, err := wire.ParseDuration(string(plain(value))); err == nil {
+		return time.Duration(d)
+	}
+	return absent
 }
 
 // maxName bounds what is remembered of a name.
