@@ -132,6 +132,7 @@ type item struct {
 type input struct {
 	items   chan item
 	taken   chan struct{} // the item has been dealt with, its bytes may go
+	done    chan struct{} // nobody takes items any more
 	waiting atomic.Bool   // no whole line is left in the buffer
 }
 
@@ -140,8 +141,16 @@ func (in *input) run(r *ndjson.Reader) {
 		in.waiting.Store(!r.Buffered())
 		l, err := r.Next()
 		in.waiting.Store(false)
-		in.items <- item{l, err}
-		<-in.taken
+		select {
+		case in.items <- item{l, err}:
+		case <-in.done:
+			return
+		}
+		select {
+		case <-in.taken:
+		case <-in.done:
+			return
+		}
 		if _, bad := errors.AsType[*ndjson.LineError](err); err != nil && !bad {
 			return
 		}
@@ -152,7 +161,8 @@ func (in *input) run(r *ndjson.Reader) {
 // output fails. Lines that were taken from the input before ctx ended still
 // get their result, which says that they were canceled.
 func (e *Engine) read(ctx, run context.Context, failed <-chan struct{}) error {
-	in := &input{items: make(chan item), taken: make(chan struct{})}
+	in := &input{items: make(chan item), taken: make(chan struct{}), done: make(chan struct{})}
+	defer close(in.done)
 	go in.run(ndjson.NewReader(e.In, e.MaxLine))
 	for {
 		select {
