@@ -66,7 +66,7 @@ demo: build ## the whole pipeline at work for a quarter of a minute: a service g
 
 .PHONY: generate
 generate: ## write again what is generated: docs, schemas, manual pages
-	$(GO) generate ./...
+	PUP_UPDATE=1 $(GO) test -count=1 -run '^TestGenerated' ./...
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s)
@@ -90,7 +90,7 @@ cover: ## how much of the code the tests run, into cover.out
 install: build ## install programs and manual pages below PREFIX (/usr/local); DESTDIR is put in front
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install $(programs:%=bin/%) $(DESTDIR)$(PREFIX)/bin
-	@for page in docs/*.[157]; do \
+	@for page in docs/man/*.[157]; do \
 		[ ! -e $$page ] || install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit; \
 	done
 
