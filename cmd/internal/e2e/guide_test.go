@@ -36,6 +36,7 @@ func runGuide(t *testing.T, file string) {
 	hosts := strings.NewReplacer(
 		"https://www.example.org/", "http://"+serve(t, page)+"/",
 		"redis://cache.example.org/", "redis://"+closed(t)+"/",
+		"tcp://db.example.org:5432", "tcp://"+closed(t),
 		"$USER", me(),
 	)
 	block := regexp.MustCompile("(?ms)^```(sh|toml)( [^\n]+)?\n(.*?)^```$")
