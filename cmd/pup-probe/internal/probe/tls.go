@@ -387,6 +387,21 @@ func decodePin(s string) ([]byte, error) {
 	return b, nil
 }
 
+// parseOCSP reads and verifies an OCSP response. An issuer that signs the
+// response itself may enclose its own certificate (RFC 6960, section 4.2.1);
+// package ocsp would have that signed by the issuer as well.
+func parseOCSP(b []byte, leaf, issuer *x509.Certificate) (*ocsp.Response, error) {
+	r, err := ocsp.ParseResponseForCert(b, leaf, issuer)
+	if err == nil || issuer == nil {
+		return r, err
+	}
+	own, ownErr := ocsp.ParseResponseForCert(b, leaf, nil)
+	if ownErr == nil && own.Certificate != nil && own.Certificate.Equal(issuer) {
+		return own, nil // with issuer nil its signature is verified with the enclosed certificate
+	}
+	return nil, err
+}
+
 // checkOCSP looks at the stapled response (RFC 6066, section 8).
 func (p *Probe) checkOCSP(st *tls.ConnectionState) error {
 	o, f := &p.opt.tls, p.tlsFacts
@@ -403,7 +418,7 @@ func (p *Probe) checkOCSP(st *tls.ConnectionState) error {
 			issuer = c
 		}
 	}
-	r, err := ocsp.ParseResponseForCert(st.OCSPResponse, leaf, issuer)
+	r, err := parseOCSP(st.OCSPResponse, leaf, issuer)
 	if err != nil {
 		f.OCSP = "invalid"
 		if o.OCSP == "ignore" {
