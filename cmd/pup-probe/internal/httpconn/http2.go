@@ -47,6 +47,7 @@ func NewHTTP2(p *probe.Probe, c *probe.Conn) *HTTP2 {
 	h := &HTTP2{p: p, c: c, next: 1, frameSize: 16 << 10, streamSize: 65535, credit: 65535}
 	h.fr = http2.NewFramer(&h.out, c)
 	h.fr.SetReuseFrames()
+	h.fr.SetMaxReadFrameSize(16 << 10)
 	h.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	h.fr.MaxHeaderListSize = MaxHeader
 	h.enc = hpack.NewEncoder(&h.fields)

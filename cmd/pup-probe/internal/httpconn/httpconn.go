@@ -127,23 +127,21 @@ func bodiless(method string, status int) bool {
 }
 
 // contentLength reads the fields content-length: one value, however often it
-// is said. It gives -1 without any.
+// is sent. It gives -1 without any.
 func contentLength(fs Fields) (int64, error) {
 	length := int64(-1)
 	for i := range fs {
 		if fs[i].Name != "content-length" {
 			continue
 		}
-		for v := range strings.SplitSeq(fs[i].Value, ",") {
-			n, ok := decimal(strings.Trim(v, " \t"))
-			if !ok {
-				return 0, probe.Protocolf("content-length: %.80q is no length", fs[i].Value)
-			}
-			if length >= 0 && n != length {
-				return 0, probe.Protocolf("content-length is given twice, as %d and as %d", length, n)
-			}
-			length = n
+		n, ok := decimal(fs[i].Value)
+		if !ok {
+			return 0, probe.Protocolf("content-length: %.80q is no length", fs[i].Value)
 		}
+		if length >= 0 && n != length {
+			return 0, probe.Protocolf("content-length is given twice, as %d and as %d", length, n)
+		}
+		length = n
 	}
 	return length, nil
 }
