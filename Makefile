@@ -65,7 +65,7 @@ demo: build ## the whole pipeline at work for a quarter of a minute: a service g
 	scripts/demo
 
 .PHONY: generate
-generate: ## write again what is generated from the code: docs, schemas, manual pages
+generate: ## write again what is generated: docs, schemas, manual pages
 	PUP_UPDATE=1 $(GO) test -count=1 -run '^TestGenerated' ./...
 
 .PHONY: fuzz

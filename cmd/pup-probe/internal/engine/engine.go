@@ -224,11 +224,11 @@ func (e *Engine) line(ctx, run context.Context, l ndjson.Line) {
 	if text[0] != '{' && bytes.Contains(text, []byte("://")) && bytes.IndexByte(text, ' ') < 0 {
 		text = append(ndjson.AppendString([]byte(`{"url":`), text), '}')
 	}
-	switch kind, err := lineType(text); {
+	switch kind, annotated, err := lineType(text); {
 	case err != nil:
 		e.badLine(&ndjson.LineError{No: l.No, Line: l.Raw, Err: err})
 		return
-	case kind == wire.TypeBeat:
+	case kind == wire.TypeBeat && !annotated:
 		e.emit(ndjson.Splice(nil, text, "probe", e.beat()))
 		return
 	case kind != wire.TypeTarget:
@@ -251,27 +251,29 @@ func (e *Engine) line(ctx, run context.Context, l ndjson.Line) {
 var errFound = errors.New("found")
 
 // lineType gives the type of a line; a line without one is a target. What
-// comes behind the member "type" is not looked at here.
-func lineType(text []byte) (string, error) {
-	kind := wire.TypeTarget
-	err := ndjson.Members(text, func(k, v []byte) error {
-		if string(k) != "type" {
-			return nil
+// comes behind the type of a target is not looked at here. Annotated says
+// that another pup-probe has already been at a beat.
+func lineType(text []byte) (kind string, annotated bool, err error) {
+	kind = wire.TypeTarget
+	err = ndjson.Members(text, func(k, v []byte) error {
+		switch string(k) {
+		case "probe":
+			annotated = true
+		case "type":
+			s, err := ndjson.Unquote(v)
+			if err != nil {
+				return errors.New("type: want a string")
+			}
+			if kind = s; kind == wire.TypeTarget {
+				return errFound
+			}
 		}
-		s, err := ndjson.Unquote(v)
-		if err != nil {
-			return errors.New("type: want a string")
-		}
-		kind = s
-		return errFound
+		return nil
 	})
 	if err == errFound {
 		err = nil
 	}
-	if err == nil && kind != wire.TypeTarget {
-		err = ndjson.Valid(text)
-	}
-	return kind, err
+	return kind, annotated, err
 }
 
 func (e *Engine) beat() []byte {
