@@ -81,6 +81,9 @@ func parseNameServer(s string) (nameServer, error) {
 			return ns, err
 		}
 	}
+	if strings.ContainsAny(ns.host, "[]/#@ ") {
+		return ns, fmt.Errorf("%.80q is neither a name nor an address", ns.host)
+	}
 	if ns.name == "" {
 		ns.name = ns.host
 	}
