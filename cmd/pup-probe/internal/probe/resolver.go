@@ -68,8 +68,12 @@ func parseNameServer(s string) (nameServer, error) {
 	default:
 		return ns, fmt.Errorf("%.80q begins with none of udp://, tcp://, tls://", s)
 	}
-	ns.host = strings.TrimSuffix(strings.TrimPrefix(rest, "["), "]")
-	if _, err := netip.ParseAddr(ns.host); err != nil && strings.Contains(rest, ":") {
+	ns.host = rest
+	bracketed := len(rest) > 1 && rest[0] == '[' && rest[len(rest)-1] == ']'
+	if bracketed {
+		ns.host = rest[1 : len(rest)-1]
+	}
+	if _, err := netip.ParseAddr(rest); err != nil && !bracketed && strings.Contains(rest, ":") {
 		host, port, err := splitHostPort(rest)
 		if err != nil {
 			return ns, err
