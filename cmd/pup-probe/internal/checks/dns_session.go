@@ -5,14 +5,13 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/miekg/dns"
 
 	"pup/cmd/internal/wire"
+	"pup/cmd/pup-probe/internal/datagram"
 	"pup/cmd/pup-probe/internal/dnsmsg"
 	"pup/cmd/pup-probe/internal/httpconn"
 	"pup/cmd/pup-probe/internal/probe"
@@ -24,17 +23,17 @@ type dnsSession struct {
 	p     *probe.Probe
 	opt   *dnsOptions
 	facts *dnsFacts
-	udp   *probe.Conn
+	udp   *datagram.Asker
 	tcp   *probe.Conn // or TLS
 	noOPT bool        // the server does not know EDNS
-	stray error       // the last message that was no answer
 }
 
 func (s *dnsSession) close() {
-	for _, c := range []*probe.Conn{s.udp, s.tcp} {
-		if c != nil {
-			c.Close()
-		}
+	if s.udp != nil {
+		s.udp.Conn.Close()
+	}
+	if s.tcp != nil {
+		s.tcp.Close()
 	}
 }
 
@@ -54,13 +53,7 @@ func (s *dnsSession) ask(name string, qtype, class uint16) (*dns.Msg, error) {
 		}
 		s.facts.EDNS = new(false)
 	}
-	if err == nil || s.stray == nil || errors.Is(s.ctx.Err(), context.Canceled) {
-		return m, err
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil, probe.Failf(wire.Timeout, "no answer in time; %d messages were ignored, the last since it is %v", s.facts.Ignored, s.stray)
-	}
-	return nil, err
+	return m, err
 }
 
 func (s *dnsSession) query(name string, qtype, class uint16) (*dnsmsg.Query, error) {
@@ -102,52 +95,33 @@ func (e dnsAfterTruncation) Error() string {
 }
 func (e dnsAfterTruncation) Unwrap() error { return e.error }
 
-const (
-	dnsResend    = time.Second // until a datagram is sent again; doubles
-	dnsMaxResend = 4 * time.Second
-)
-
 func (s *dnsSession) overUDP(q *dnsmsg.Query) (*dns.Msg, error) {
 	if s.udp == nil {
 		c, err := s.p.DialUDP(s.ctx)
 		if err != nil {
 			return nil, err
 		}
-		s.udp = c
+		s.udp = &datagram.Asker{Probe: s.p, Conn: c}
 	}
 	s.facts.Transport = "udp"
-	if s.facts.Resent == nil {
-		s.facts.Resent = new(0)
+	var answer *dnsAnswer
+	err := s.udp.Ask(s.ctx, func() []byte { return q.Wire }, dnsTake(q, &answer))
+	s.facts.Resent, s.facts.Ignored = new(s.udp.Resent), s.udp.Ignored
+	if err != nil {
+		return nil, err
 	}
-	for resend := dnsResend; ; resend = min(2*resend, dnsMaxResend) {
-		s.p.Phase(wire.Request)
-		if _, err := s.udp.Write(q.Wire); err != nil {
-			return nil, err
-		}
-		s.p.Phase(wire.Wait)
-		s.udp.SetReadDeadline(time.Now().Add(resend))
-		m, err := dnsReceive(s.udp, q, s.ignore)
-		if err == nil {
-			s.facts.AnswerBytes = new(m.size)
-			return m.Msg, m.err
-		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) || s.over() {
-			return nil, err
-		}
-		*s.facts.Resent++
-	}
+	s.facts.AnswerBytes = new(answer.size)
+	return answer.Msg, answer.err
 }
 
-// over says whether the time is up. The context may notice it a little later
-// than a deadline of the connection.
-func (s *dnsSession) over() bool {
-	t, ok := s.ctx.Deadline()
-	return s.ctx.Err() != nil || ok && !time.Now().Before(t)
-}
-
-func (s *dnsSession) ignore(why error) {
-	s.stray = why
-	s.facts.Ignored++
+// dnsTake takes the datagram that answers q.
+func dnsTake(q *dnsmsg.Query, to **dnsAnswer) func(b []byte) error {
+	return func(b []byte) (err error) {
+		if *to, err = dnsRead(q, b); err != nil {
+			return datagram.Stray("%w", err)
+		}
+		return nil
+	}
 }
 
 // A dnsAnswer is the answer to a query. Err says that it is broken.
@@ -155,30 +129,6 @@ type dnsAnswer struct {
 	*dns.Msg
 	size int
 	err  error
-}
-
-// dnsReceive waits for the datagram that answers q. An error is one of the
-// connection.
-func dnsReceive(c *probe.Conn, q *dnsmsg.Query, ignore func(error)) (*dnsAnswer, error) {
-	for {
-		err := c.Wait()
-		if err == io.EOF { // of a datagram that means that it is empty
-			ignore(dnsmsg.ErrNotOurs)
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		b := make([]byte, c.Buffered())
-		if err := c.Full(b); err != nil {
-			return nil, err
-		}
-		if a, err := dnsRead(q, b); err == nil {
-			return a, nil
-		} else {
-			ignore(err)
-		}
-	}
 }
 
 // dnsRead takes a message apart. An error means that it is no answer to q.
@@ -213,6 +163,7 @@ func (s *dnsSession) overTCP(q *dnsmsg.Query) (*dns.Msg, error) {
 	if err := dnsmsg.WriteTCP(s.tcp, q.Wire); err != nil {
 		return nil, err
 	}
+	var stray error
 	for range dnsMaxStray {
 		s.p.Phase(wire.Wait)
 		if err := s.tcp.Wait(); err != nil {
@@ -225,13 +176,14 @@ func (s *dnsSession) overTCP(q *dnsmsg.Query) (*dns.Msg, error) {
 		}
 		a, err := dnsRead(q, b)
 		if err != nil {
-			s.ignore(err)
+			stray = err
+			s.facts.Ignored++
 			continue
 		}
 		s.facts.AnswerBytes = new(a.size)
 		return a.Msg, a.err
 	}
-	return nil, probe.Protocolf("%d messages that are no answers, the last since it is %w", dnsMaxStray, s.stray)
+	return nil, probe.Protocolf("%d messages that are no answers, the last is %w", dnsMaxStray, stray)
 }
 
 // dnsMaxBody is the size of the largest DNS message.

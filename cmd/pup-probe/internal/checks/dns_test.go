@@ -326,7 +326,7 @@ var dnsLiars = []struct {
 }{
 	{"silent", "down timeout wait", "no answer within", func([]byte) [][]byte { return nil }},
 	{"echo", "down timeout wait", "a query, not a response", func(b []byte) [][]byte { return [][]byte{b} }},
-	{"empty", "down timeout wait", "ignored", func([]byte) [][]byte { return [][]byte{{}} }},
+	{"empty", "down timeout wait", "the last is empty", func([]byte) [][]byte { return [][]byte{{}} }},
 	{"garbage", "down timeout wait", "5 bytes are no DNS message", func([]byte) [][]byte { return [][]byte{[]byte("hello")} }},
 	{"text", "down timeout wait", "identifier", func([]byte) [][]byte { return [][]byte{[]byte("SSH-2.0-OpenSSH_9.2\r\n")} }},
 	{"another identifier", "down timeout wait", "identifier", dnsReplied(func(m *dns.Msg) { m.Id++ })},

@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 
 	"pup/cmd/internal/wire"
+	"pup/cmd/pup-probe/internal/datagram"
 	"pup/cmd/pup-probe/internal/dnsmsg"
 	"pup/cmd/pup-probe/internal/probe"
 )
@@ -22,14 +23,18 @@ import (
 type dnsPeer struct {
 	name   string
 	addr   netip.Addr
-	conn   *probe.Conn
+	asker  *datagram.Asker // nil: it can't be asked from here
 	query  *dnsmsg.Query
 	serial *uint32
 	aa     *bool
 	reason wire.Reason // why it has no serial for us
 	err    string
-	asked  bool // it could be asked from here
 }
+
+const (
+	dnsResend    = time.Second // until a datagram is sent again; doubles
+	dnsMaxResend = 4 * time.Second
+)
 
 // dnsMaxPeers bounds the addresses of the name servers of a zone.
 const dnsMaxPeers = 64
@@ -43,8 +48,9 @@ func (s *dnsSession) agree(m *dns.Msg, zone string) error {
 	}
 	defer func() {
 		for _, p := range peers {
-			if p.conn != nil {
-				p.conn.Close()
+			if p.asker != nil {
+				p.asker.Conn.Close()
+				s.facts.Ignored += p.asker.Ignored
 			}
 		}
 	}()
@@ -117,7 +123,7 @@ func (s *dnsSession) open(p *dnsPeer, zone string) error {
 	if p.query, err = dnsmsg.New(zone, dns.TypeSOA, dns.ClassINET, dnsmsg.Options{EDNS: s.opt.EDNS}); err != nil {
 		return probe.Failf(wire.BadOptions, "url: %w", err)
 	}
-	p.conn, err = s.p.DialHost(s.ctx, "udp", p.addr.String(), s.p.URL.Port)
+	c, err := s.p.DialHost(s.ctx, "udp", p.addr.String(), s.p.URL.Port)
 	switch {
 	case errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT):
 		p.err = "not asked: no route to it from here"
@@ -125,7 +131,8 @@ func (s *dnsSession) open(p *dnsPeer, zone string) error {
 	case err != nil:
 		return err
 	}
-	p.asked, p.reason, p.err = true, wire.Timeout, "no answer"
+	p.asker = &datagram.Asker{Probe: s.p, Conn: c}
+	p.reason, p.err = wire.Timeout, "no answer"
 	return nil
 }
 
@@ -136,11 +143,11 @@ func (s *dnsSession) askAll(peers []*dnsPeer) {
 	if t, ok := s.ctx.Deadline(); ok {
 		last = time.Now().Add(time.Until(t) * 9 / 10) // the rest is for the verdict
 	}
-	pending := slices.DeleteFunc(slices.Clone(peers), func(p *dnsPeer) bool { return !p.asked })
+	pending := slices.DeleteFunc(slices.Clone(peers), func(p *dnsPeer) bool { return p.asker == nil })
 	for resend := dnsResend; len(pending) > 0 && time.Now().Before(last) && s.ctx.Err() == nil; resend = min(2*resend, dnsMaxResend) {
 		s.p.Phase(wire.Request)
 		for _, p := range pending {
-			p.conn.Write(p.query.Wire) // what is wrong with it, the read will say
+			p.asker.Conn.Write(p.query.Wire) // what is wrong with it, the read will say
 		}
 		s.p.Phase(wire.Wait)
 		until := time.Now().Add(resend)
@@ -154,8 +161,8 @@ func (s *dnsSession) askAll(peers []*dnsPeer) {
 // answer waits for the answer of a peer, and says whether it need not be asked
 // again.
 func (s *dnsSession) answer(p *dnsPeer, until time.Time) bool {
-	p.conn.SetReadDeadline(until)
-	a, err := dnsReceive(p.conn, p.query, s.ignore)
+	var a *dnsAnswer
+	err := p.asker.Wait(until, dnsTake(p.query, &a))
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return false
@@ -197,7 +204,7 @@ func (s *dnsSession) compare(peers []*dnsPeer) error {
 	asked := map[string]bool{}
 	for _, p := range peers {
 		s.facts.Servers = append(s.facts.Servers, dnsServer{p.name, p.addr.String(), p.serial, p.aa, p.err})
-		asked[p.name] = asked[p.name] || p.asked
+		asked[p.name] = asked[p.name] || p.asker != nil
 		if p.serial != nil && (newest == nil || dnsBehind(*p.serial, *newest) < 0) {
 			newest = p.serial
 		}
@@ -208,7 +215,7 @@ func (s *dnsSession) compare(peers []*dnsPeer) error {
 	lag := 0
 	for _, p := range peers {
 		switch {
-		case p.asked && p.err != "":
+		case p.asker != nil && p.err != "":
 			if len(wrong) == 0 {
 				reason = p.reason
 			}
