@@ -54,6 +54,8 @@ func (s *dnsSession) agree(m *dns.Msg, zone string) error {
 			}
 		}
 	}()
+	address := s.p.Address()
+	defer func() { s.p.SetAddress(address) }() // the target's, not that of the last one
 	for _, p := range peers {
 		if err := s.open(p, zone); err != nil {
 			return err
