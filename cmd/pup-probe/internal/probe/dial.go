@@ -106,17 +106,14 @@ func (p *Probe) dialAddr(ctx context.Context, network string, ap netip.AddrPort,
 	if t, ok := ctx.Deadline(); ok && left > 1 {
 		d.Deadline = time.Now().Add(time.Until(t) / time.Duration(left))
 	}
-	var local netip.AddrPort
-	if p.opt.source.IsValid() {
-		local = netip.AddrPortFrom(p.opt.source, 0)
+	if src := p.opt.source; src.IsValid() {
+		if network == "udp" {
+			d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
+		} else {
+			d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
+		}
 	}
-	var nc net.Conn
-	var err error
-	if network == "udp" {
-		nc, err = d.DialUDP(ctx, network, local, ap)
-	} else {
-		nc, err = d.DialTCP(ctx, network, local, ap)
-	}
+	nc, err := d.DialContext(ctx, network, ap.String())
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", ap, plainDial(err))
 	}
