@@ -7,15 +7,40 @@ import (
 	"time"
 )
 
-// A redisInfo is a reply to INFO: fields by name.
+// A redisInfo is a reply to INFO: the fields that a fact is made of, by name.
 type redisInfo map[string]string
 
+// redisFields are those fields. INFO has more than a hundred others.
+var redisFields = map[string]bool{
+	"redis_version": true, "redis_mode": true, "role": true, "run_id": true, "uptime_in_seconds": true,
+	"connected_clients": true, "rejected_connections": true, "evicted_keys": true, "used_memory": true, "maxmemory": true,
+	"loading": true, "rdb_last_bgsave_status": true, "rdb_last_save_time": true, "aof_enabled": true, "aof_last_write_status": true,
+	"connected_slaves": true, "master_repl_offset": true, "master_host": true, "master_port": true, "master_link_status": true,
+	"master_link_down_since_seconds": true, "master_last_io_seconds_ago": true, "master_sync_in_progress": true, "slave_read_only": true,
+	"cluster_state": true, "cluster_slots_ok": true, "cluster_slots_fail": true, "cluster_known_nodes": true,
+}
+
+// redisNumbered are the beginnings of fields that are followed by a number.
+var redisNumbered = []string{"db", "slave", "master"}
+
+func redisWanted(field string) bool {
+	if redisFields[field] {
+		return true
+	}
+	for _, name := range redisNumbered {
+		if rest, ok := strings.CutPrefix(field, name); ok && rest != "" && rest[0] >= '0' && rest[0] <= '9' {
+			return true
+		}
+	}
+	return false
+}
+
 func redisParseInfo(text string) redisInfo {
-	info := make(redisInfo, 160)
+	info := make(redisInfo, 32)
 	for len(text) > 0 {
 		var line string
 		line, text, _ = strings.Cut(text, "\n")
-		if k, v, ok := strings.Cut(line, ":"); ok && k[0] != '#' {
+		if k, v, ok := strings.Cut(line, ":"); ok && redisWanted(k) {
 			info[k] = strings.TrimSuffix(v, "\r")
 		}
 	}
