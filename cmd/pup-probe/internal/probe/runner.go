@@ -212,7 +212,7 @@ const maxAddresses = 32
 func (r *Runner) lookupAll(ctx context.Context, pl *plan, host string) ([]netip.Addr, *outcome) {
 	ctx, cancel := context.WithTimeout(ctx, pl.Timeout)
 	defer cancel()
-	p := &Probe{URL: pl.url, run: r, opt: &pl.common, since: time.Now()}
+	p := &Probe{URL: pl.url, run: r, opt: pl.common, since: time.Now()}
 	start := time.Now()
 	addrs, err := p.Lookup(ctx, host)
 	if err == nil && len(addrs) > maxAddresses {
