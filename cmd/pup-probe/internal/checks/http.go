@@ -225,12 +225,13 @@ func (r *httpRequest) check(path string) error {
 // exchange sends one request over a connection of its own and reads the head
 // of the response. The caller closes the connection.
 func (s *httpSession) exchange(ctx context.Context, u *url.URL, r *httpRequest) (*httpconn.Response, *probe.Conn, error) {
-	req, err := s.request(u, r)
+	c, err := s.dial(ctx, u)
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := s.dial(ctx, u)
+	req, err := s.request(u, r)
 	if err != nil {
+		c.Close()
 		return nil, nil, err
 	}
 	x := httpconn.New(s.p, c)

@@ -113,11 +113,23 @@ func (p *Probe) dialAddr(ctx context.Context, network string, ap netip.AddrPort,
 			d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
 		}
 	}
-	nc, err := d.DialContext(ctx, network, ap.String())
+	nc, err := dialApart(ctx, &d, network, ap)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", ap, plainDial(err))
 	}
 	return nc, nil
+}
+
+// dialApart dials in a goroutine of its own, since that takes a deep stack,
+// which ours would keep while it waits for an answer.
+func dialApart(ctx context.Context, d *net.Dialer, network string, ap netip.AddrPort) (nc net.Conn, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		nc, err = d.DialContext(ctx, network, ap.String())
+	}()
+	<-done
+	return nc, err
 }
 
 // plainDial takes the words that package net puts around a system error.
