@@ -35,11 +35,15 @@ func (s *secrets) walk(path string, v reflect.Value) error {
 		name, _, _ := strings.Cut(sf.Tag.Get("json"), ",")
 		fv := v.Field(i)
 		switch {
-		case fv.Kind() == reflect.Struct && sf.Anonymous:
+		case fv.Kind() == reflect.Struct && sf.Anonymous: // exported or not, as for JSON
 			if err := s.walk(path, fv); err != nil {
 				return err
 			}
 		case !sf.IsExported():
+		case fv.Kind() == reflect.Struct:
+			if err := s.walk(path+"."+name, fv); err != nil {
+				return err
+			}
 		case sf.Tag.Get("secret") == "true" && fv.Kind() == reflect.String && fv.Len() > 0:
 			text, err := s.text(fv.String())
 			if err != nil {
