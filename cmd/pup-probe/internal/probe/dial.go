@@ -110,11 +110,48 @@ func (p *Probe) dialAddr(ctx context.Context, network string, ap netip.AddrPort,
 			d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
 		}
 	}
-	nc, err := d.DialContext(ctx, network, ap.String())
+	nc, err := dialApart(ctx, &d, network, ap)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", ap, plainDial(err))
 	}
 	return nc, nil
+}
+
+// dialApart dials in another goroutine, since that takes a deep stack, which
+// ours would keep while it waits for an answer.
+func dialApart(ctx context.Context, d *net.Dialer, network string, ap netip.AddrPort) (nc net.Conn, err error) {
+	done := make(chan struct{})
+	f := func() {
+		defer close(done)
+		nc, err = d.DialContext(ctx, network, ap.String())
+	}
+	select {
+	case dialers <- f:
+	default:
+		go dialer(f)
+	}
+	<-done
+	return nc, err
+}
+
+// dialers takes work for the goroutines that dial. They stay for a while, since
+// a stack that has grown is worth keeping.
+var dialers = make(chan func())
+
+const dialerIdle = time.Second
+
+func dialer(f func()) {
+	idle := time.NewTimer(dialerIdle)
+	defer idle.Stop()
+	for {
+		f()
+		idle.Reset(dialerIdle)
+		select {
+		case f = <-dialers:
+		case <-idle.C:
+			return
+		}
+	}
 }
 
 // plainDial takes the words that package net puts around a system error.

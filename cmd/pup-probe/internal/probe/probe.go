@@ -24,6 +24,9 @@ type Probe struct {
 
 	judges []judge
 
+	ctx    context.Context // of the attempt
+	parent context.Context // which ctx comes from
+
 	pinned     []netip.Addr // use these for pinnedHost instead of asking
 	pinnedHost string
 
@@ -76,7 +79,7 @@ func (p *Probe) endPhase(now time.Time) {
 func (p *Probe) TLS() *TLSFacts { return p.tlsFacts }
 
 // TLSOptions gives the target's TLS options.
-func (p *Probe) TLSOptions() *TLSOptions { return &p.opt.tls }
+func (p *Probe) TLSOptions() *TLSOptions { return p.opt.tls }
 
 // Reads says whether an expression of the target reads the fact, such as
 // "http.body", so that one which costs something is made only for those who
@@ -115,9 +118,10 @@ type outcome struct {
 // attempt runs the check once. It always returns an outcome, whatever the
 // check does.
 func (r *Runner) attempt(ctx context.Context, pl *plan, pinned []netip.Addr, host string) *outcome {
-	ctx, cancel := context.WithTimeout(ctx, pl.Timeout)
+	parent := ctx
+	ctx, cancel := context.WithTimeout(parent, pl.Timeout)
 	defer cancel()
-	p := &Probe{URL: pl.url, run: r, opt: &pl.common, judges: pl.judges, pinned: pinned, pinnedHost: host}
+	p := &Probe{ctx: ctx, parent: parent, URL: pl.url, run: r, opt: pl.common, judges: pl.judges, pinned: pinned, pinnedHost: host}
 	facts, run := pl.check.attempt(pl.opt)
 	start := time.Now()
 	p.since = start

@@ -85,7 +85,7 @@ var tlsVersions = map[string]uint16{"1.0": tls.VersionTLS10, "1.1": tls.VersionT
 // TLSConfig makes the configuration of a client for the given host name. The
 // verification is left out, since StartTLS does it after the facts are taken.
 func (p *Probe) TLSConfig(host string) (*tls.Config, error) {
-	o := &p.opt.tls
+	o := p.opt.tls
 	cfg := &tls.Config{
 		ServerName: host, InsecureSkipVerify: true,
 		MinVersion: tlsVersions[o.MinVersion], MaxVersion: tlsVersions[o.MaxVersion],
@@ -288,7 +288,7 @@ func keyName(key any) string {
 // tells the causes apart. Own says that the host is the target's, and none
 // that a redirect names: the pins are for that alone.
 func (p *Probe) verify(st *tls.ConnectionState, name string, own bool) error {
-	o, f := &p.opt.tls, p.tlsFacts
+	o, f := p.opt.tls, p.tlsFacts
 	if len(st.PeerCertificates) == 0 {
 		return Failf(wire.BadTLS, "the server sent no certificate")
 	}
@@ -434,7 +434,7 @@ func parseOCSP(b []byte, leaf, issuer *x509.Certificate) (*ocsp.Response, error)
 
 // checkOCSP looks at the stapled response (RFC 6066, section 8).
 func (p *Probe) checkOCSP(st *tls.ConnectionState) error {
-	o, f := &p.opt.tls, p.tlsFacts
+	o, f := p.opt.tls, p.tlsFacts
 	if len(st.OCSPResponse) == 0 {
 		if o.OCSP == "require" {
 			return Failf(wire.BadTLS, "the server staples no OCSP response")
