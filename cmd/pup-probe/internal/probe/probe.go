@@ -91,6 +91,9 @@ func (p *Probe) Reads(fact string) bool {
 // Family gives the IP version that the target asks for: "4", "6" or "".
 func (p *Probe) Family() string { return p.opt.family }
 
+// Address gives the address that was dialled last, or that SetAddress noted.
+func (p *Probe) Address() netip.AddrPort { return p.address }
+
 // SetAddress notes the address that is talked to, for checks that use sockets
 // of their own kind.
 func (p *Probe) SetAddress(a netip.AddrPort) { p.address = a }
