@@ -95,6 +95,56 @@ func TestLMTPReal(t *testing.T) {
 	}
 }
 
+func TestIMAPReal(t *testing.T) {
+	says := realserver.Shared(t, "mail")
+	trust, login := mailTrust(says), mailLogin(t, says, says["password"])
+	found := []string{"imap.messages == 3", "imap.unseen == 2", "imap.newest_age_ms > 100 * 60000", "imap.newest_age_ms < 120 * 60000", "imap.logged_in", "imap.uid_next == 4"}
+	empty := fmt.Sprintf(`"user":%q,"password":%q`, says["empty_user"], secret(t, "EMPTY", says["empty_password"]))
+	for _, tt := range []struct {
+		name, url, target, want string
+		facts                   []string
+	}{
+		{"STARTTLS", "imap://" + says["imap"], trust + `,"imap":{` + login + `}`, "up", append(found, "imap.mechanism == 'SCRAM-SHA-256'", "imap.starttls", "tls.verified")},
+		{"TLS", "imaps://" + says["imaps"], trust + `,"imap":{` + login + `,"mechanism":"PLAIN"}`, "up", append(found, "tls.verified")},
+		{"plain", "imap://" + says["imap"], `"imap":{` + login + `,"starttls":"off","mechanism":"CRAM-MD5"}`, "up", found},
+		{"LOGIN", "imap://" + says["imap"], `"imap":{` + login + `,"starttls":"off","mechanism":"LOGIN"}`, "up", found},
+		{"empty", "imap://" + says["imap"], `"imap":{` + empty + `,"starttls":"off"}`, "up", []string{"imap.messages == 0", "imap.unseen == 0"}},
+		{"no login", "imaps://" + says["imaps"], trust, "up", []string{"imap.logged_in == false", "'AUTH=PLAIN' in imap.capabilities"}},
+		{"wrong password", "imaps://" + says["imaps"], trust + `,"imap":{` + mailLogin(t, says, "wrong") + `}`, "down denied auth", []string{"imap.logged_in == false"}},
+		{"no such mailbox", "imaps://" + says["imaps"], trust + `,"imap":{` + login + `,"mailbox":"Entwürfe"}`, "down mismatch request", []string{"imap.logged_in"}},
+		{"SMTP instead", "imap://" + says["smtp"], "", "down protocol greet", nil},
+		{"POP3 instead", "imaps://" + says["pop3s"], trust, "down protocol greet", nil},
+		{"TLS instead", "imap://" + says["imaps"], `"timeout":"300ms"`, "down timeout greet", nil},
+		{"no TLS instead", "imaps://" + says["imap"], "", "down tls tls", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) { check(t, tt.url, tt.target).want(t, tt.want, tt.facts...) })
+	}
+}
+
+func TestPOP3Real(t *testing.T) {
+	says := realserver.Shared(t, "mail")
+	trust, login := mailTrust(says), mailLogin(t, says, says["password"])
+	found := []string{"pop3.messages == 3", "pop3.size_bytes > 300", "pop3.newest_age_ms > 100 * 60000", "pop3.newest_age_ms < 120 * 60000", "pop3.logged_in"}
+	empty := fmt.Sprintf(`"user":%q,"password":%q`, says["empty_user"], secret(t, "EMPTY", says["empty_password"]))
+	for _, tt := range []struct {
+		name, url, target, want string
+		facts                   []string
+	}{
+		{"STLS", "pop3://" + says["pop3"], trust + `,"pop3":{` + login + `}`, "up", append(found, "pop3.mechanism == 'SCRAM-SHA-256'", "pop3.starttls", "tls.verified")},
+		{"TLS", "pop3s://" + says["pop3s"], trust + `,"pop3":{` + login + `,"mechanism":"PLAIN"}`, "up", append(found, "tls.verified")},
+		{"LOGIN", "pop3://" + says["pop3"], `"pop3":{` + login + `,"starttls":"off","mechanism":"LOGIN"}`, "up", found},
+		{"empty", "pop3://" + says["pop3"], `"pop3":{` + empty + `,"starttls":"off"}`, "up", []string{"pop3.messages == 0"}},
+		{"no login", "pop3s://" + says["pop3s"], trust, "up", []string{"pop3.logged_in == false", "'UIDL' in pop3.capabilities"}},
+		{"wrong password", "pop3s://" + says["pop3s"], trust + `,"pop3":{` + mailLogin(t, says, "wrong") + `}`, "down denied auth", []string{"pop3.logged_in == false"}},
+		{"SMTP instead", "pop3://" + says["smtp"], "", "down protocol greet", nil},
+		{"IMAP instead", "pop3s://" + says["imaps"], trust, "down protocol greet", nil},
+		{"TLS instead", "pop3://" + says["pop3s"], `"timeout":"300ms"`, "down timeout greet", nil},
+		{"no TLS instead", "pop3s://" + says["pop3"], "", "down tls tls", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) { check(t, tt.url, tt.target).want(t, tt.want, tt.facts...) })
+	}
+}
+
 // TestMailInterrupted stops servers in the middle of a session.
 func TestMailInterrupted(t *testing.T) {
 	for _, tt := range []struct {
@@ -103,9 +153,12 @@ func TestMailInterrupted(t *testing.T) {
 	}{
 		{"smtp", "postfix", "smtp", `"smtp":{"starttls":"off","to":["tim@example.test"]}`, "RCPT", "down timeout request", "down closed request"},
 		{"lmtp", "dovecot", "lmtp", `"lmtp":{"starttls":"off","to":["tim@example.test"]}`, "RCPT", "down timeout request", "down closed request"},
+		{"imap", "dovecot", "imap", `"imap":{"starttls":"off",LOGIN}`, "STATUS", "down timeout request", "down closed request"},
+		{"pop3", "dovecot", "pop3", `"pop3":{"starttls":"off",LOGIN}`, "STAT", "down timeout request", "down closed request"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			says := realserver.Start(t, "mail")
+			tt.target = strings.Replace(tt.target, "LOGIN", mailLogin(t, says, says["password"]), 1)
 			run := func(f func()) result {
 				addr := between(t, says[tt.key], tt.trigger, f)
 				return check(t, tt.name+"://"+addr, tt.target+`,"timeout":"1s"`)
