@@ -145,6 +145,44 @@ func TestPOP3Real(t *testing.T) {
 	}
 }
 
+func TestMailtripReal(t *testing.T) {
+	says := realserver.Start(t, "mail")
+	trust := mailTrust(says)
+	login := fmt.Sprintf(`"fetch_user":%q,"fetch_password":%q`, says["empty_user"], secret(t, "EMPTY", says["empty_password"]))
+	wrong := fmt.Sprintf(`"fetch_user":%q,"fetch_password":%q`, says["empty_user"], secret(t, "NOT", "wrong"))
+	to := `"to":"tina@example.test","poll":"50ms",`
+	arrives := []string{"mailtrip.leg == 'done'", "mailtrip.deleted == 1", "mailtrip.submit_ms > 0", "mailtrip.deliver_ms > 0", "mailtrip.total_ms >= mailtrip.deliver_ms", "mailtrip.code == 250"}
+	for _, tt := range []struct {
+		name, url, target, want string
+		facts                   []string
+	}{
+		{"IMAP", "mailtrip://" + says["smtp"], trust + `,"mailtrip":{` + to + login + `,"fetch":"imap://` + says["imap"] + `"}`, "up", arrives},
+		{"POP3", "mailtrip://" + says["smtp"], trust + `,"mailtrip":{` + to + login + `,"fetch":"pop3://` + says["pop3"] + `"}`, "up", arrives},
+		{"all TLS, all logins", "mailtrips://" + says["smtps"], trust + `,"mailtrip":{"poll":"50ms",` + mailLogin(t, says, says["password"]) + `,"fetch":"imaps://` + says["imaps"] + `"}`, "up", arrives},
+		{"POP3 over TLS", "mailtrips://" + says["smtps"], trust + `,"mailtrip":{` + to + login + `,"fetch":"pop3s://` + says["pop3s"] + `"}`, "up", arrives},
+		{"SMTP password", "mailtrip://" + says["smtp"], trust + `,"mailtrip":{` + mailLogin(t, says, "wrong") + `,"fetch":"imap://` + says["imap"] + `"}`, "down denied auth", []string{"mailtrip.leg == 'submit'"}},
+		{"IMAP password", "mailtrip://" + says["smtp"], trust + `,"mailtrip":{` + to + wrong + `,"fetch":"imap://` + says["imap"] + `"}`, "down denied auth", []string{"mailtrip.leg == 'open'"}},
+		{"POP3 password", "mailtrip://" + says["smtp"], trust + `,"mailtrip":{` + to + wrong + `,"fetch":"pop3://` + says["pop3"] + `"}`, "down denied auth", []string{"mailtrip.leg == 'open'"}},
+		{"another mailbox", "mailtrip://" + says["smtp"], trust + `,"timeout":"1500ms","mailtrip":{"to":"tim@example.test","poll":"50ms",` + login + `,"fetch":"imap://` + says["imap"] + `"}`, "down timeout wait",
+			[]string{"mailtrip.leg == 'deliver'", "error contains 'not arrived'"}},
+		{"thrown away", "mailtrip://" + says["relay"], trust + `,"timeout":"1500ms","mailtrip":{"to":"x@foreign.invalid","poll":"50ms",` + login + `,"fetch":"pop3://` + says["pop3"] + `"}`, "down timeout wait", []string{"mailtrip.leg == 'deliver'"}},
+		{"no such recipient", "mailtrip://" + says["smtp"], trust + `,"mailtrip":{"to":"nobody@example.test",` + login + `,"fetch":"imap://` + says["imap"] + `"}`, "down mismatch request", []string{"mailtrip.leg == 'submit'", "mailtrip.code == 550"}},
+		{"SMTP where IMAP should be", "mailtrip://" + says["smtp"], trust + `,"mailtrip":{` + to + login + `,"fetch":"imap://` + says["smtp"] + `"}`, "down protocol greet", []string{"mailtrip.leg == 'open'"}},
+		{"nothing where IMAP should be", "mailtrip://" + says["smtp"], trust + `,"mailtrip":{` + to + login + `,"fetch":"imap://` + closedPort(t) + `"}`, "down refused connect", []string{"mailtrip.leg == 'open'"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) { check(t, tt.url, tt.target).want(t, tt.want, tt.facts...) })
+	}
+	// nothing is left behind in a mailbox that only trips go to
+	check(t, "imap://"+says["imap"], fmt.Sprintf(`"imap":{"user":%q,"password":%q,"starttls":"off"}`, says["empty_user"], secret(t, "EMPTY", says["empty_password"]))).want(t, "up", "imap.messages == 0")
+
+	target := trust + `,"timeout":"3s","mailtrip":{` + to + login + `,"fetch":"imap://` + says["imap"] + `"}`
+	paused := between(t, says["smtp"], "MAIL FROM", func() { realserver.Pause(t, says, "dovecot") })
+	check(t, "mailtrip://"+paused, strings.Replace(target, `"mailtrip":{`, `"mailtrip":{"starttls":"off",`, 1)).want(t, "down timeout wait", "mailtrip.leg == 'deliver'", "mailtrip.submit_ms > 0")
+	realserver.Resume(t, says, "dovecot")
+	killed := between(t, says["smtp"], "MAIL FROM", func() { realserver.Kill(t, says, "dovecot") })
+	check(t, "mailtrip://"+killed, strings.Replace(target, `"mailtrip":{`, `"mailtrip":{"starttls":"off",`, 1)).want(t, "down closed wait", "mailtrip.leg == 'deliver'")
+}
+
 // TestMailInterrupted stops servers in the middle of a session.
 func TestMailInterrupted(t *testing.T) {
 	for _, tt := range []struct {

@@ -73,8 +73,8 @@ func (s *pop3Session) look(facts *pop3Facts) error {
 	if n == 0 || s.facts.Capabilities != nil && !s.can("TOP") {
 		return nil
 	}
-	t, err := s.date(n)
-	if err == nil && !t.IsZero() {
+	head, err := s.head(n)
+	if t := pop3Date(head); err == nil && !t.IsZero() {
 		facts.NewestAgeMS = new(wire.MS(time.Since(t)))
 	}
 	return err

@@ -71,9 +71,11 @@ func (s *pop3Session) close(err error) error {
 		_ = s.c.Printf("QUIT\r\n")
 		return err
 	}
-	// a server that has done its work may close without a word, but not hang
-	if _, err := s.command("QUIT"); errors.Is(err, os.ErrDeadlineExceeded) {
-		return err
+	// a server that has done its work may close without a word, but not hang;
+	// what we have deleted is gone only when it says so
+	_, err = s.command("QUIT")
+	if _, refused := errors.AsType[*pop3Err](err); refused || errors.Is(err, os.ErrDeadlineExceeded) {
+		return pop3Refusal("QUIT", wire.Mismatch, err)
 	}
 	return nil
 }
@@ -202,13 +204,12 @@ func (s *pop3Session) list(f func(line string)) error {
 	return probe.Failf(wire.TooLarge, "an answer of more than %d lines", pop3MaxLines)
 }
 
-// date finds when a message came in: in the topmost Received, which the server
-// itself has written, else when it was sent. It is zero where neither says so.
-func (s *pop3Session) date(message int64) (time.Time, error) {
+// head gives the fields of a message's header, unfolded.
+func (s *pop3Session) head(message int64) ([]string, error) {
 	if _, err := s.command("TOP %d 0", message); err != nil {
-		return time.Time{}, pop3Refusal("TOP", wire.Mismatch, err)
+		return nil, pop3Refusal("TOP", wire.Mismatch, err)
 	}
-	var head []string // the fields, unfolded
+	var head []string
 	body := false
 	err := s.list(func(line string) {
 		switch {
@@ -222,20 +223,28 @@ func (s *pop3Session) date(message int64) (time.Time, error) {
 			head = append(head, line)
 		}
 	})
-	return pop3Date(head), err
+	return head, err
 }
 
+// pop3Field gives the value of the first field of that name, in lower case.
+func pop3Field(head []string, name string) string {
+	for _, line := range head {
+		if n, value, _ := strings.Cut(line, ":"); strings.ToLower(strings.TrimSpace(n)) == name {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// pop3Date finds when a message came in: in the topmost Received, which the
+// server itself has written, else when it was sent. It is zero where neither
+// says so.
 func pop3Date(head []string) time.Time {
 	for _, field := range []string{"received", "date"} {
-		for _, line := range head {
-			name, value, _ := strings.Cut(line, ":")
-			if !strings.EqualFold(strings.TrimSpace(name), field) {
-				continue
-			}
-			value = value[strings.LastIndexByte(value, ';')+1:]
-			if t, err := mail.ParseDate(strings.TrimSpace(value)); err == nil {
-				return t
-			}
+		value := pop3Field(head, field)
+		value = value[strings.LastIndexByte(value, ';')+1:]
+		if t, err := mail.ParseDate(strings.TrimSpace(value)); err == nil {
+			return t
 		}
 	}
 	return time.Time{}
