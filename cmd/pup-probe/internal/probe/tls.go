@@ -13,7 +13,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -89,7 +91,8 @@ func (p *Probe) TLSConfig(host string) (*tls.Config, error) {
 		MinVersion: tlsVersions[o.MinVersion], MaxVersion: tlsVersions[o.MaxVersion],
 		NextProtos: o.ALPN,
 	}
-	if o.ServerName != "" {
+	own := host == p.URL.Host // not one that a redirect names
+	if o.ServerName != "" && own {
 		cfg.ServerName = o.ServerName
 	}
 	for _, name := range o.Ciphers {
@@ -99,7 +102,8 @@ func (p *Probe) TLSConfig(host string) (*tls.Config, error) {
 		}
 		cfg.CipherSuites = append(cfg.CipherSuites, id)
 	}
-	if o.Cert != "" || o.Key != "" {
+	ours := new(tls.Certificate) // none
+	if own && (o.Cert != "" || o.Key != "") {
 		pem, err := os.ReadFile(o.Cert)
 		if err != nil {
 			return nil, Failf(wire.BadOptions, "tls.cert: %w", err)
@@ -108,7 +112,11 @@ func (p *Probe) TLSConfig(host string) (*tls.Config, error) {
 		if err != nil {
 			return nil, Failf(wire.BadOptions, "tls.cert and tls.key: %w", err)
 		}
-		cfg.Certificates = []tls.Certificate{cert}
+		ours = &cert
+	}
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		p.certWanted = true
+		return ours, nil
 	}
 	return cfg, nil
 }
@@ -148,11 +156,14 @@ func (p *Probe) startTLS(c *Conn, alpn []string) (*Conn, error) {
 	}
 	tc := tls.Client(c, cfg)
 	if err := tc.Handshake(); err != nil {
-		return nil, handshakeError(err)
+		if a, ok := alertOf(err); ok && a == handshakeFailure && p.certWanted {
+			return nil, Failf(wire.Denied, "the server refuses our client certificate, or the lack of one: %w", err)
+		}
+		return nil, HandshakeError(err)
 	}
 	st := tc.ConnectionState()
 	p.tlsFacts = tlsFactsOf(&st)
-	if err := p.verify(&st, cfg.ServerName); err != nil {
+	if err := p.verify(&st, cfg.ServerName, c.host == p.URL.Host); err != nil {
 		return nil, err
 	}
 	// the context's end reaches the connection below, which interrupts this one
@@ -171,7 +182,7 @@ func (c *Conn) TLSState() *tls.ConnectionState {
 
 // clientAlerts are the alerts (RFC 8446, section 6.2) by which a server asks
 // for a client certificate, or refuses ours.
-var clientAlerts = map[tls.AlertError]bool{
+var clientAlerts = map[uint8]bool{
 	42:  true, // bad_certificate
 	43:  true, // unsupported_certificate
 	44:  true, // certificate_revoked
@@ -182,8 +193,28 @@ var clientAlerts = map[tls.AlertError]bool{
 	116: true, // certificate_required
 }
 
-func handshakeError(err error) error {
-	if a, ok := errors.AsType[tls.AlertError](err); ok && clientAlerts[a] {
+// handshakeFailure is the alert by which servers up to TLS 1.2 may refuse a
+// client without a certificate, among other things.
+const handshakeFailure = 40
+
+// alertOf finds the alert that the peer has sent. Package tls keeps its type
+// to itself, a number of eight bits.
+func alertOf(err error) (alert uint8, ok bool) {
+	oe, ok := errors.AsType[*net.OpError](err)
+	if !ok || oe.Op != "remote error" {
+		return 0, false
+	}
+	v := reflect.ValueOf(oe.Err)
+	if v.Kind() != reflect.Uint8 {
+		return 0, false
+	}
+	return uint8(v.Uint()), true
+}
+
+// HandshakeError words an error of the handshake, or one of the first read
+// behind it.
+func HandshakeError(err error) error {
+	if a, ok := alertOf(err); ok && clientAlerts[a] {
 		return Failf(wire.Denied, "the server refuses our client certificate, or wants one: %w", err)
 	}
 	if rh, ok := errors.AsType[tls.RecordHeaderError](err); ok {
@@ -254,13 +285,18 @@ func keyName(key any) string {
 }
 
 // verify does what crypto/tls would have done, after the facts are taken, and
-// tells the causes apart.
-func (p *Probe) verify(st *tls.ConnectionState, name string) error {
+// tells the causes apart. Own says that the host is the target's, and none
+// that a redirect names: the pins are for that alone.
+func (p *Probe) verify(st *tls.ConnectionState, name string, own bool) error {
 	o, f := &p.opt.tls, p.tlsFacts
 	if len(st.PeerCertificates) == 0 {
 		return Failf(wire.BadTLS, "the server sent no certificate")
 	}
-	pinned, err := p.checkPin(st.PeerCertificates)
+	var pinned bool
+	var err error
+	if own {
+		pinned, err = p.checkPin(st.PeerCertificates)
+	}
 	if err != nil {
 		return err
 	}
@@ -381,6 +417,21 @@ func decodePin(s string) ([]byte, error) {
 	return b, nil
 }
 
+// parseOCSP reads and verifies an OCSP response. An issuer that signs the
+// response itself may enclose its own certificate (RFC 6960, section 4.2.1);
+// package ocsp would have that signed by the issuer as well.
+func parseOCSP(b []byte, leaf, issuer *x509.Certificate) (*ocsp.Response, error) {
+	r, err := ocsp.ParseResponseForCert(b, leaf, issuer)
+	if err == nil || issuer == nil {
+		return r, err
+	}
+	own, ownErr := ocsp.ParseResponseForCert(b, leaf, nil)
+	if ownErr == nil && own.Certificate != nil && own.Certificate.Equal(issuer) {
+		return own, nil // with issuer nil its signature is verified with the enclosed certificate
+	}
+	return nil, err
+}
+
 // checkOCSP looks at the stapled response (RFC 6066, section 8).
 func (p *Probe) checkOCSP(st *tls.ConnectionState) error {
 	o, f := &p.opt.tls, p.tlsFacts
@@ -397,7 +448,7 @@ func (p *Probe) checkOCSP(st *tls.ConnectionState) error {
 			issuer = c
 		}
 	}
-	r, err := ocsp.ParseResponseForCert(st.OCSPResponse, leaf, issuer)
+	r, err := parseOCSP(st.OCSPResponse, leaf, issuer)
 	if err != nil {
 		f.OCSP = "invalid"
 		if o.OCSP == "ignore" {
