@@ -2,11 +2,13 @@ package checks
 
 import (
 	"crypto/rand"
+	"errors"
 	"net/netip"
 	"strings"
 
 	"pup/cmd/internal/wire"
 	"pup/cmd/pup-probe/internal/probe"
+	"pup/cmd/pup-probe/internal/sasl"
 )
 
 // brokerOptions are embedded in the options of each check of a message broker.
@@ -32,3 +34,14 @@ func brokerLoopback(host string) bool {
 
 // brokerToken makes the text of a canary, which nobody else sends.
 func brokerToken() string { return strings.ToLower(rand.Text()) }
+
+// brokerSASL words the failure of a mechanism.
+func brokerSASL(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, sasl.ErrRefused):
+		return probe.Failf(wire.Denied, "%w", err)
+	}
+	return probe.Protocolf("%w", err)
+}
