@@ -100,3 +100,11 @@ func Splay(name []byte, every time.Duration) int64 {
 func (t *Target) Due(after int64) int64 {
 	return t.Plan.Next(after, Splay(t.Name(), t.Plan.Every))
 }
+
+// next gives the due time that follows a due time.
+func (t *Target) next(due int64) int64 {
+	if t.Plan.plain() {
+		return due + t.Plan.Every.Milliseconds()
+	}
+	return t.Due(due)
+}
