@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	_ "time/tzdata" // zones must not depend on what the host has installed
 
 	"github.com/urfave/cli/v2"
 

@@ -71,11 +71,46 @@ func TestMistakes(t *testing.T) {
 		{"no target", "[defaults]\nevery = \"1m\"\n", "0:0: no target | write one:\n        [[target]]\n        name = \"www\"\n        url  = \"https://www.example.org/\""},
 		{"default given twice", "defaults.every = \"1m\"\n" + good + "[defaults]\ntimeout = \"1s\"\n", `5:2: "defaults" has been defined on line 1`},
 		{"one mistake of the defaults", "[defaults]\nexpect = [\"nope\"]\n" + good + strings.Replace(good, `"a"`, `"b"`, 1), `2:11: in "nope": unknown name "nope" | did you mean "type"?`},
-		{"too long", good + `labels = { a = "` + strings.Repeat("x", 4000) + `" }`, `2:8: the line of the target takes up to 4383 bytes, and a line has at most 4096 | shorten its options, or allow longer lines with --max-record`},
+		{"too long", good + `labels = { a = "` + strings.Repeat("x", 4000) + `" }`, `2:8: the line of the target takes up to 4403 bytes, and a line has at most 4096 | shorten its options, or allow longer lines with --max-record`},
+		{"unknown template", good + `use = ["wbe"]` + "\n[template.web]", `4:8: there is no template "wbe" | did you mean "web"?`},
+		{"template twice", good + "[template.web]\n[template.\"web\"]", `5:11: "web" has been defined on line 4`},
+		{"template that uses", good + "[template.web]\nuse = [\"x\"]", `5:1: use belongs to a target, not to [template.web]`},
+		{"template without a name", good + "[template]\nevery = \"1m\"", `5:1: a template is a table, not a string | write [template.NAME]`},
+		{"url in the defaults", good + "[defaults]\nurl = \"tcp://a:1\"", `5:1: url belongs to a target, not to [defaults]`},
+		{"every and cron", good + "every = \"1m\"\ncron = \"* * * * *\"", `5:1: every and cron exclude each other`},
+		{"every and tz", good + "every = \"1m\"\ntz = \"UTC\"", `5:1: every and tz exclude each other`},
+		{"bad cron", good + `cron = "61 * * * *"`, `4:8: cron: minute: "61" is not within 0-59`},
+		{"cron that never comes", good + `cron = "0 0 31 2 *"`, `4:8: cron: "0 0 31 2 *" never comes`},
+		{"bad zone", good + "cron = \"* * * * *\"\ntz = \"Europe/Berln\"", `5:6: tz: there is no time zone "Europe/Berln"; write one such as Europe/Berlin`},
+		{"zone of the host", good + "cron = \"* * * * *\"\ntz = \"Local\"", `5:6: tz: "Local" names no time zone; write one such as Europe/Berlin`},
+		{"unknown window", good + `active = ["ofice"]` + "\n[[window]]\nname = \"office\"\ndays = \"mon-fri\"", `4:11: active: there is no window "ofice" | did you mean "office"?`},
+		{"window without a name", good + "[[window]]\ndays = \"mon\"", `4:3: the window has no name`},
+		{"window twice", good + strings.Repeat("[[window]]\nname = \"w\"\ndays = \"mon\"\n", 2), `8:8: the name "w" is taken by the window at stdin:5`},
+		{"window without a time", good + "[[window]]\nname = \"w\"", `4:3: window "w": it says no time; give it days, from and to, or cron and for, or begin and end`},
+		{"window of two kinds", good + "[[window]]\nname = \"w\"\ndays = \"mon\"\ncron = \"* * * * *\"\nfor = \"1h\"", `4:3: window "w": cron and for don't go with days, from and to`},
+		{"window with half a time", good + "[[window]]\nname = \"w\"\nfor = \"1h\"", `4:3: window "w": cron and for belong together`},
+		{"window that ends before it begins", good + "[[window]]\nname = \"w\"\nbegin = 2026-12-01T20:00:00Z\nend = \"2026-12-01 20:00:00+01:00\"", `4:3: window "w": end must be after begin`},
+		{"window without a zone", good + "[[window]]\nname = \"w\"\nbegin = 2026-12-01T20:00:00\nend = 2026-12-02", `6:9: begin: "2026-12-01T20:00:00" is no date and time with a zone; write one such as 2026-12-01T20:00:00+01:00
+7:7: end: "2026-12-02" is no date and time with a zone; write one such as 2026-12-01T20:00:00+01:00`},
+		{"window of nothing", good + "[[window]]\nname = \"w\"\nfrom = \"08:00\"\nto = \"08:00\"", `4:3: window "w": from and to leave nothing between them; leave both out for whole days`},
+		{"bad time of day", good + "[[window]]\nname = \"w\"\nfrom = \"8\"\nto = \"24:01\"", `6:8: "8" is no time of day; write one such as "08:30"
+7:6: "24:01" is no time of day; write one such as "08:30"`},
+		{"bad days", good + "[[window]]\nname = \"w\"\ndays = \"mo\"", `6:8: days: "mo" is not within 0-7`},
+		{"unknown key of a window", good + "[[window]]\nname = \"w\"\nday = \"mon\"", `6:1: unknown key "day" in [[window]] | did you mean "days"?`},
+		{"empty matrix", good + `matrix = {}`, `4:10: the matrix is empty`},
+		{"matrix of no list", good + `matrix = { a = "b" }`, `4:10: matrix key "a" takes a list of values`},
+		{"matrix of tables", good + `matrix = { a = [{}] }`, `4:10: matrix key "a" holds a table; write strings or integers`},
+		{"matrix too big", good + `matrix = { a = [` + strings.Repeat("1,", 400) + `], b = [` + strings.Repeat("1,", 400) + `] }`, `4:10: the matrix makes more than 100000 targets`},
+		{"matrix without the key", "[[target]]\nname = \"a-${b}\"\nurl = \"tcp://${c}:1\"\nmatrix = { b = [\"1\"] }", "3:7: the matrix has no \"c\" | did you mean \"b\"?\n3:7: url: invalid character \"{\" in host name"},
+		{"matrix that makes the same name twice", good + `matrix = { a = [1, 2] }`, `2:8: the name "a" is taken by the target at stdin:2 | a name is an identity; give each target its own`},
+		{"depends on nothing", good + `depends_on = ["b"]`, `4:15: depends_on: there is no target "b" | did you mean "a"?`},
+		{"depends on itself", good + `depends_on = ["a"]`, `4:15: depends_on goes round in a circle: a > a`},
+		{"depends in a circle", good + `depends_on = ["b"]` + strings.NewReplacer(`"a"`, `"b"`).Replace("\n"+good) + `depends_on = ["c", "a"]` + strings.NewReplacer(`"a"`, `"c"`).Replace("\n"+good) + `depends_on = ["a"]`, `8:20: depends_on goes round in a circle: a > b > a
+12:15: depends_on goes round in a circle: a > b > c > a`},
 		{"all in one go", "[defaults]\nevry = \"1s\"\n[[target]]\nname = \"a\"\nurl = \"x://a\"\n[[target]]\nname = 7\n[nope]\n", `2:1: unknown key "evry" in [defaults] | did you mean "every"?
 5:7: url: no check speaks "x" | there are http, https, redis, tcp
 7:8: name takes a string, not an integer | write it in quotes: name = "…"
-8:2: unknown key "nope" at the top level | there are include, defaults, target`},
+8:2: unknown key "nope" at the top level | there are include, defaults, template, target, window`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := loadText(t, test.text)

@@ -43,7 +43,8 @@ func Load(paths []string, opt Options) (*Config, error) {
 	if opt.MaxRecord == 0 {
 		opt.MaxRecord = ndjson.MaxWrite
 	}
-	l := &loader{opt: opt, probs: &Errors{}, seen: map[string]bool{}, digest: sha256.New(), templates: map[string]*layer{}, tls: opt.Checks.TLSOptions()}
+	l := &loader{opt: opt, probs: &Errors{}, seen: map[string]bool{}, digest: sha256.New(), tls: opt.Checks.TLSOptions(),
+		templates: map[string]*template{}, windows: map[string]*sched.Window{}, windowAt: map[string]place{}}
 	for _, p := range paths {
 		if err := l.open(p); err != nil {
 			return nil, err
@@ -69,11 +70,14 @@ type loader struct {
 	sources   []*source
 	digest    hash.Hash
 	defaults  *layer
-	templates map[string]*layer
+	templates map[string]*template
+	windows   map[string]*sched.Window
+	windowAt  map[string]place
 
 	names     map[uint64]uint32 // hash of a name -> index in origins
 	origins   []origin
 	targets   []sched.Target
+	needs     []need
 	plans     map[planKey]*sched.Plan
 	arena     arena
 	scratch   []byte
@@ -165,11 +169,16 @@ func (l *loader) file(path string) error {
 }
 
 // scan reads everything but the targets of a source, and what it includes. The
-// targets come when all templates are known.
+// targets come when all templates and windows are known.
 func (l *loader) scan(src *source, dir string) {
 	l.sources = append(l.sources, src)
 	l.digest.Write(src.data)
-	root := read(src, l.probs, nil)
+	isWindow := func(array string) bool { return array == "window" }
+	root := read(src, l.probs, isWindow, func(_ string, elem *table) {
+		if !elem.broken {
+			l.scanWindow(elem)
+		}
+	})
 	for i := range root.members {
 		m := &root.members[i]
 		switch m.key {
@@ -177,18 +186,35 @@ func (l *loader) scan(src *source, dir string) {
 			l.include(m, dir)
 		case "defaults":
 			l.scanDefaults(m)
+		case "template":
+			l.scanTemplates(m)
+		case "window":
+			l.elements(m, l.scanWindow)
 		case "target":
-			if m.value.kind != arrayKind {
-				l.probs.add(m.at, "write [[target]], once for each", "target is a list of tables, not %s", m.value.kind)
-			}
+			l.elements(m, func(*table) {})
 		default:
 			l.probs.add(m.at, hint(m.key, sections), "unknown key %q at the top level", m.key)
 		}
 	}
 }
 
+// elements calls f for the tables of an array that is written inline.
+func (l *loader) elements(m *member, f func(*table)) {
+	if m.value.kind != arrayKind {
+		l.probs.add(m.at, fmt.Sprintf("write [[%s]], once for each", m.key), "%s is a list of tables, not %s", m.key, m.value.kind)
+		return
+	}
+	for i := range m.value.items {
+		if v := &m.value.items[i]; v.kind != tableKind {
+			l.probs.add(v.at, "", "a %s is a table, not %s", m.key, v.kind)
+		} else {
+			f(v.table)
+		}
+	}
+}
+
 // sections are the keys of the top level.
-var sections = []string{"include", "defaults", "target"}
+var sections = []string{"include", "defaults", "template", "target", "window"}
 
 // hint words what schema.DidYouMean knows as a sentence of its own.
 func hint(got string, names []string) string {
@@ -233,7 +259,7 @@ func (l *loader) scanDefaults(m *member) {
 		l.probs.add(m.at, "write [defaults]", "defaults is a table, not %s", m.value.kind)
 		return
 	}
-	d := l.layer(m.value.table, "[defaults]", false)
+	d := l.layer(m.value.table, "[defaults]", InDefaults)
 	if l.defaults == nil {
 		l.defaults = d
 		return
@@ -257,6 +283,34 @@ func (l *loader) scanDefaults(m *member) {
 	}
 }
 
+// A template is a table of settings that targets take over.
+type template struct {
+	table *table
+	layer *layer
+}
+
+func (l *loader) scanTemplates(m *member) {
+	if m.value.kind != tableKind {
+		l.probs.add(m.at, "write [template.NAME]", "template is a table of tables, not %s", m.value.kind)
+		return
+	}
+	for i := range m.value.table.members {
+		t := &m.value.table.members[i]
+		switch {
+		case t.value.kind != tableKind:
+			l.probs.add(t.at, "write [template.NAME]", "a template is a table, not %s", t.value.kind)
+		case nameError(t.key) != nil:
+			l.probs.add(t.at, "", "template: %v", nameError(t.key))
+		case l.templates[t.key] != nil:
+			l.probs.add(t.at, "", "the name %q is taken by the template at %s", t.key, l.templates[t.key].table.at)
+		default:
+			l.templates[t.key] = &template{t.value.table, l.layer(t.value.table, templateName(t.key), InTemplate)}
+		}
+	}
+}
+
+func templateName(name string) string { return "[template." + name + "]" }
+
 func findMember(ms []*member, key string) *member {
 	for _, m := range ms {
 		if m.key == key {
@@ -273,24 +327,20 @@ func (l *loader) build() {
 	if l.defaults == nil {
 		l.defaults = &layer{name: "[defaults]"}
 	}
+	isTarget := func(array string) bool { return array == "target" }
 	for _, src := range l.sources {
-		root := read(src, l.probs, func(array string, elem *table) {
-			if array == "target" && !elem.broken {
+		root := read(src, l.probs, isTarget, func(_ string, elem *table) {
+			if !elem.broken {
 				l.target(elem)
 			}
 		})
-		v := root.get("target")
-		if v == nil || v.kind != arrayKind {
-			continue
-		}
-		for i := range v.items {
-			if v.items[i].kind != tableKind {
-				l.probs.add(v.items[i].at, "", "a target is a table, not %s", v.items[i].kind)
-				continue
+		for i := range root.members {
+			if m := &root.members[i]; m.key == "target" && m.value.kind == arrayKind {
+				l.elements(m, l.target)
 			}
-			l.target(v.items[i].table)
 		}
 	}
+	l.checkNeeds()
 	if len(l.origins) == 0 && len(l.probs.list) == 0 && len(l.sources) > 0 {
 		l.probs.add(place{src: &source{name: l.sources[0].name}}, "write one:\n        [[target]]\n        name = \"www\"\n        url  = \"https://www.example.org/\"", "no target")
 	}

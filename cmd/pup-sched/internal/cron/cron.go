@@ -277,3 +277,9 @@ func instant(wall int64, loc *time.Location) time.Time {
 	}
 	return time.Time{}
 }
+
+// Weekdays reads a day-of-week field, as bits from Sunday.
+func Weekdays(text string) (uint8, error) {
+	set, err := fields[5].parse(text)
+	return uint8(set&0x7f | set>>7), err
+}
