@@ -1,0 +1,320 @@
+// Package config reads hooks.toml files and --on flags. It is strict: what it
+// does not understand is an error that names file and line, and the remedy.
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"pup/cmd/internal/catalog"
+	"pup/cmd/internal/expr"
+	"pup/cmd/internal/schema"
+	"pup/cmd/internal/wire"
+	"pup/cmd/pup-route/internal/hook"
+	"pup/cmd/pup-route/internal/state"
+)
+
+const seconds = time.Second
+
+// Config is all that the files and flags say.
+type Config struct {
+	StaleAfter time.Duration
+	Hooks      []Hook
+}
+
+// A Hook is a command and when to run it.
+type Hook struct {
+	Name    string
+	Rule    state.Rule // without When
+	When    *expr.Expr // nil: always
+	Command hook.Command
+	Jobs    int
+	At      string // file:line, for messages
+}
+
+// Options are the flags that the loader needs.
+type Options struct {
+	User  string        // of hooks that do not say theirs
+	Grace time.Duration // 0: each hook's own
+	Root  bool          // we run as root
+}
+
+// An Error is a mistake in a file.
+type Error struct {
+	File string
+	Line int
+	Err  error
+}
+
+func (e *Error) Error() string {
+	if e.Line == 0 {
+		return fmt.Sprintf("%s: %v", e.File, e.Err)
+	}
+	return fmt.Sprintf("%s:%d: %v", e.File, e.Line, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Load reads the files and the flags of --on, in this order. The error joins
+// all mistakes that were found.
+func Load(files, flags []string, o Options) (*Config, error) {
+	c := &Config{}
+	var errs []error
+	names := map[string]string{}
+	for _, file := range files {
+		errs = append(errs, c.load(file, o, names)...)
+	}
+	for i, flag := range flags {
+		k, err := parseFlag(flag, i)
+		if err == nil {
+			err = errors.Join(c.add(k, ".", "--on "+k.On[0], o, names)...)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--on %.80q: %w", flag, err))
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return c, nil
+}
+
+// load adds what a file says.
+func (c *Config) load(file string, o Options, names map[string]string) []error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return []error{err}
+	}
+	var tree map[string]any
+	if err := toml.Unmarshal(text, &tree); err != nil {
+		line := 0
+		if de, ok := errors.AsType[*toml.DecodeError](err); ok {
+			line, _ = de.Position()
+		}
+		return []error{&Error{file, line, errors.New(strings.TrimPrefix(err.Error(), "toml: "))}}
+	}
+	lines := places(text)
+	at := func(path string, err error) error { return &Error{file, line(lines, path), err} }
+	for _, key := range planned {
+		if _, ok := tree[key]; ok {
+			return []error{at(key, fmt.Errorf("%s is not built yet; take it out, and everything is kept in memory", key))}
+		}
+	}
+	raw, err := json.Marshal(tree)
+	if err != nil {
+		return []error{at("", err)}
+	}
+	field := Field()
+	if errs := field.Check("", raw); errs != nil {
+		for i, err := range errs {
+			path := ""
+			if se, ok := errors.AsType[*schema.Error](err); ok {
+				path = se.Path
+			}
+			errs[i] = at(path, err)
+		}
+		slices.SortStableFunc(errs, func(a, b error) int { return a.(*Error).Line - b.(*Error).Line })
+		return errs
+	}
+	var parts struct {
+		StaleAfter wire.Duration     `json:"stale_after"`
+		Hook       []json.RawMessage `json:"hook"`
+	}
+	if err := json.Unmarshal(raw, &parts); err != nil {
+		return []error{at("", err)}
+	}
+	if parts.StaleAfter != 0 {
+		if c.StaleAfter != 0 {
+			return []error{at("stale_after", errors.New("stale_after has been given by another file"))}
+		}
+		c.StaleAfter = time.Duration(parts.StaleAfter)
+	}
+	var errs []error
+	for i, part := range parts.Hook {
+		k, path := hookDefaults, fmt.Sprintf("hook[%d]", i)
+		if err := json.Unmarshal(part, &k); err != nil {
+			errs = append(errs, at(path, err))
+			continue
+		}
+		for _, err := range c.add(k, filepath.Dir(file), fmt.Sprintf("%s:%d", file, line(lines, path)), o, names) {
+			if ke, ok := errors.AsType[*keyError](err); ok {
+				path = fmt.Sprintf("hook[%d].%s", i, ke.key)
+			}
+			errs = append(errs, at(path, err))
+		}
+	}
+	return errs
+}
+
+// A keyError is a mistake in the value of a key.
+type keyError struct {
+	key string
+	err error
+}
+
+func (e *keyError) Error() string { return e.key + ": " + e.err.Error() }
+func (e *keyError) Unwrap() error { return e.err }
+
+var (
+	nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+	envForm  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+)
+
+// add checks a hook and adds it. Dir is where a relative command is looked
+// for, at is for messages.
+func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]string) (errs []error) {
+	fail := func(key string, err error) {
+		if err != nil {
+			errs = append(errs, &keyError{key, err})
+		}
+	}
+	h := Hook{Name: k.Name, Jobs: k.Jobs, At: at}
+	if !nameForm.MatchString(k.Name) {
+		fail("name", fmt.Errorf("%.80q: a name has letters, digits, dot, dash and underscore, 64 at most", k.Name))
+	} else if first, ok := names[k.Name]; ok {
+		fail("name", fmt.Errorf("there is a hook %q already, at %s", k.Name, first))
+	}
+	names[k.Name] = at
+	var err error
+	h.Rule, err = parseOn(k.On)
+	fail("on", err)
+	h.Rule.Hook = k.Name
+	h.Rule.After, err = threshold(k.After)
+	fail("after", err)
+	h.Rule.RecoverAfter, err = threshold(k.RecoverAfter)
+	fail("recover_after", err)
+	h.Rule.Repeat = time.Duration(k.Repeat)
+	switch {
+	case h.Rule.Reminders && k.Repeat == 0:
+		fail("on", errors.New("reminder needs repeat, the time between reminders"))
+	case h.Rule.Always && (k.Repeat != 0 || k.After != nil || k.RecoverAfter != nil):
+		fail("on", errors.New("always is for every result; after, recover_after and repeat do not go with it"))
+	}
+	if k.When != "" {
+		h.When, err = expr.Compile(k.When, catalog.Load().Env())
+		fail("when", err)
+	}
+	h.Command = hook.Command{Input: hook.Input(k.Input), Timeout: time.Duration(k.Timeout), Grace: time.Duration(k.Grace)}
+	if o.Grace > 0 {
+		h.Command.Grace = o.Grace
+	}
+	if k.Timeout <= 0 {
+		fail("timeout", errors.New("must be more than zero: a hook without an end holds its name's later events for ever"))
+	}
+	if len(k.Command) == 0 {
+		fail("command", errors.New("is empty"))
+	} else if path, err := hook.Find(k.Command[0], dir); err != nil {
+		fail("command", err)
+	} else {
+		h.Command.Argv = append([]string{path}, k.Command[1:]...)
+	}
+	for _, name := range slices.Sorted(maps.Keys(k.Env)) {
+		value := k.Env[name]
+		switch {
+		case !envForm.MatchString(name) || strings.HasPrefix(name, "PUP_"):
+			fail("env", fmt.Errorf("%.80q can't be set: a variable has letters, digits and underscores, and PUP_ is ours", name))
+		case strings.ContainsRune(value, 0):
+			fail("env", fmt.Errorf("the value of %s holds a zero byte", name))
+		}
+		h.Command.Env = append(h.Command.Env, name+"="+value)
+	}
+	h.Command.User, err = whom(k.User, o)
+	fail("user", err)
+	if k.Enabled && len(errs) == 0 {
+		c.Hooks = append(c.Hooks, h)
+	}
+	return errs
+}
+
+// whom finds the user that a hook runs as; nil is our own.
+func whom(name string, o Options) (*hook.User, error) {
+	if name == "" {
+		name = o.User
+	}
+	switch {
+	case name == "" && o.Root:
+		return nil, errors.New("must be said when pup-route runs as root: user = \"nobody\" here or --user nobody for all hooks; user = \"root\" if it has to be")
+	case name == "":
+		return nil, nil
+	}
+	u, err := hook.LookupUser(name)
+	if err == nil && !o.Root && int(u.UID) != os.Getuid() {
+		err = fmt.Errorf("only root can run a hook as %q; pup-route runs as uid %d", name, os.Getuid())
+	}
+	return u, err
+}
+
+// parseOn reads the words of on.
+func parseOn(words []string) (state.Rule, error) {
+	var r state.Rule
+	if len(words) == 0 {
+		return r, errors.New("is empty; name what to run the hook for, such as down and recovered")
+	}
+	known := []string{"up", "degraded", "down", "unknown", "recovered", "change", "stale", "reminder", "always"}
+	for _, word := range words {
+		from, to, transition := strings.Cut(word, "->")
+		switch {
+		case transition:
+			a, ok := state.ParseStatus([]byte(from))
+			b, ok2 := state.ParseStatus([]byte(to))
+			if !ok || !ok2 || a == b {
+				return r, fmt.Errorf("%.40q is no transition; write two statuses, such as up->down", word)
+			}
+			r.Transitions = append(r.Transitions, state.Transition{From: a, To: b})
+		case word == "recovered":
+			r.Recovered = true
+		case word == "change":
+			r.Change = true
+		case word == "stale":
+			r.Becomes = r.Becomes.Add(state.Stale)
+		case word == "reminder":
+			r.Reminders = true
+		case word == "always":
+			r.Always = true
+		default:
+			s, ok := state.ParseStatus([]byte(word))
+			if !ok {
+				return r, fmt.Errorf("%.40q is nothing that a hook can run for%s", word, schema.DidYouMean(word, known))
+			}
+			r.Becomes = r.Becomes.Add(s)
+		}
+	}
+	if r.Always && len(words) > 1 {
+		return r, errors.New("always stands alone; make another hook for the rest")
+	}
+	return r, nil
+}
+
+// threshold reads after: a number of results, or a time.
+func threshold(raw json.RawMessage) (t state.Threshold, err error) {
+	raw = bytes.TrimSpace(raw)
+	if len(raw) == 0 {
+		return t, nil
+	}
+	if raw[0] == '"' {
+		var d wire.Duration
+		if err := json.Unmarshal(raw, &d); err != nil {
+			return t, fmt.Errorf("%w; write a number of results or a time such as \"2m\"", err)
+		}
+		t.For = time.Duration(d)
+		if d <= 0 {
+			return t, errors.New("must be more than zero")
+		}
+		return t, nil
+	}
+	if err := json.Unmarshal(raw, &t.Count); err != nil || t.Count < 1 || t.Count > 1_000_000 {
+		return t, fmt.Errorf("want a number of results in a row, 1 or more, or a time such as \"2m\", not %.40s", raw)
+	}
+	return t, nil
+}

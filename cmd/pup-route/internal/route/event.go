@@ -1,0 +1,73 @@
+package route
+
+import (
+	"regexp"
+	"strconv"
+	"time"
+
+	"pup/cmd/internal/ndjson"
+	"pup/cmd/internal/wire"
+	"pup/cmd/pup-route/internal/state"
+)
+
+// appendEvent appends the line that a hook gets. The result stands in it as
+// it came, byte for byte.
+func appendEvent(dst []byte, hook string, e *state.Event, now time.Time) []byte {
+	dst = append(dst, `{"v":1,"type":"`+wire.TypeEvent+`","name":`...)
+	dst = ndjson.AppendString(dst, e.Name)
+	dst = append(append(dst, `,"event":"`...), e.Kind...)
+	dst = append(append(dst, `","status":"`...), word(e.Status)...)
+	if !e.First {
+		dst = append(append(dst, `","previous":"`...), word(e.Previous)...)
+	}
+	dst = wire.AppendTime(append(dst, `","time":`...), now)
+	dst = wire.AppendTime(append(dst, `,"since":`...), e.Since)
+	dst = wire.AppendMS(append(dst, `,"for_ms":`...), e.For)
+	if e.Count > 0 {
+		dst = strconv.AppendInt(append(dst, `,"count":`...), int64(e.Count), 10)
+	}
+	if e.Incident != "" {
+		dst = append(append(append(dst, `,"incident":"`...), e.Incident...), '"')
+	}
+	if e.Vantage != "" {
+		dst = ndjson.AppendString(append(dst, `,"vantage":`...), e.Vantage)
+	}
+	dst = append(append(dst, `,"job":"`...), e.Job...)
+	dst = append(append(dst, `","hook":"`...), hook...)
+	dst = append(append(dst, `","result":`...), e.Line...)
+	return append(dst, '}')
+}
+
+// word is the status as a line says it: a stale name has no verdict.
+func word(s state.Status) string {
+	if s == state.Stale {
+		s = state.Unknown
+	}
+	return s.String()
+}
+
+// safe are the names that may stand in an environment. A name comes with the
+// lines, so it is a stranger's text.
+var safe = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$`)
+
+// environ is what a hook is told in its environment: identifiers, numbers and
+// words of ours, never text from the network.
+func environ(hook string, e *state.Event) []string {
+	env := []string{
+		"PUP_HOOK=" + hook,
+		"PUP_JOB=" + e.Job,
+		"PUP_EVENT=" + e.Kind,
+		"PUP_STATUS=" + word(e.Status),
+		"PUP_COUNT=" + strconv.Itoa(e.Count),
+	}
+	if safe.MatchString(e.Name) {
+		env = append(env, "PUP_NAME="+e.Name)
+	}
+	if !e.First {
+		env = append(env, "PUP_PREVIOUS="+word(e.Previous))
+	}
+	if e.Incident != "" {
+		env = append(env, "PUP_INCIDENT="+e.Incident)
+	}
+	return env
+}

@@ -1,0 +1,78 @@
+package route
+
+import (
+	"errors"
+	"io"
+
+	"pup/cmd/internal/ndjson"
+)
+
+// A batch holds the lines that one read brought.
+type batch struct {
+	buf   []byte
+	lines []lineAt
+	end   error // io.EOF or a read error, after the lines
+}
+
+// A lineAt is a line of a batch. What can't be read has an err instead.
+type lineAt struct {
+	no               int
+	raw, text, until int // raw is buf[raw:until]
+	textEnd          int
+	err              *ndjson.LineError
+}
+
+func (b *batch) raw(l *lineAt) []byte  { return b.buf[l.raw:l.until] }
+func (b *batch) text(l *lineAt) []byte { return b.buf[l.text:l.textEnd] }
+
+// maxBatch is how many bytes of lines are gathered before they are handed on.
+const maxBatch = 64 << 10
+
+// An intake reads lines in a goroutine of its own and hands them over in
+// batches. It does not read on before a batch has been given back, so that
+// what was read and not yet dealt with is bounded, and known.
+type intake struct {
+	batches chan *batch
+	back    chan *batch
+}
+
+func newIntake(r io.Reader, maxLine int) *intake {
+	in := &intake{batches: make(chan *batch), back: make(chan *batch, 1)}
+	in.back <- &batch{}
+	go in.run(ndjson.NewReader(r, maxLine))
+	return in
+}
+
+func (in *intake) run(r *ndjson.Reader) {
+	b := <-in.back
+	for b.end == nil {
+		b.add(r)
+		if b.end != nil || !r.Buffered() || len(b.buf) >= maxBatch {
+			in.batches <- b
+			if b.end == nil {
+				b = <-in.back
+				b.buf, b.lines = b.buf[:0], b.lines[:0]
+			}
+		}
+	}
+}
+
+// add reads one line.
+func (b *batch) add(r *ndjson.Reader) {
+	line, err := r.Next()
+	if bad, ok := errors.AsType[*ndjson.LineError](err); ok {
+		b.lines = append(b.lines, lineAt{no: bad.No, err: bad})
+		return
+	}
+	if err != nil {
+		b.end = err
+		return
+	}
+	l := lineAt{no: line.No, raw: len(b.buf)}
+	b.buf = append(b.buf, line.Raw...)
+	l.until = len(b.buf)
+	// Text is a part of Raw: what was cut off its ends tells where.
+	l.text = l.raw + cap(line.Raw) - cap(line.Text)
+	l.textEnd = l.text + len(line.Text)
+	b.lines = append(b.lines, l)
+}

@@ -1,0 +1,144 @@
+package route
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"pup/cmd/internal/ndjson"
+	"pup/cmd/internal/wire"
+	"pup/cmd/pup-route/internal/state"
+)
+
+// fields are the members of a line that pup-route looks at, as they stand
+// there. They are scanned in one pass and nothing else is decoded.
+type fields struct {
+	typ, v, name, url, status, time, run, every, timeout, vantage []byte
+
+	take func(key, value []byte) error // f.member, made once
+}
+
+func newFields() *fields {
+	f := &fields{}
+	f.take = f.member
+	return f
+}
+
+func (f *fields) member(key, value []byte) error {
+	switch string(key) {
+	case "type":
+		f.typ = value
+	case "v":
+		f.v = value
+	case "name":
+		f.name = value
+	case "url":
+		f.url = value
+	case "status":
+		f.status = value
+	case "time":
+		f.time = value
+	case "run":
+		f.run = value
+	case "every":
+		f.every = value
+	case "timeout":
+		f.timeout = value
+	case "vantage":
+		f.vantage = value
+	}
+	return nil
+}
+
+// scan reads a line; an error means that it is no JSON object.
+func (f *fields) scan(text []byte) error {
+	*f = fields{take: f.take}
+	return ndjson.Members(text, f.take)
+}
+
+// is reports whether the line is of the type; a line that does not say is a
+// result, which is what pup-route reads.
+func (f *fields) is(typ string) bool {
+	if f.typ == nil {
+		return typ == wire.TypeResult
+	}
+	return len(f.typ) == len(typ)+2 && string(f.typ[1:len(f.typ)-1]) == typ
+}
+
+// result fills r from a result line; an error means that the line is valid
+// JSON but no result.
+func (f *fields) result(r *state.Result, text []byte, every bool) error {
+	if f.v != nil {
+		if v, err := strconv.Atoi(string(f.v)); err != nil || v > wire.Version {
+			return fmt.Errorf("format version %.20s is newer than this program; update pup-route", f.v)
+		}
+	}
+	name := f.name
+	if name == nil {
+		name = f.url
+	}
+	*r = state.Result{Line: text, Name: plain(name), Run: plain(f.run), Vantage: plain(f.vantage)}
+	if len(r.Name) == 0 {
+		return errors.New("a result without a name")
+	}
+	if len(r.Name) > maxName || len(r.Vantage) > maxName {
+		return fmt.Errorf("the name is longer than %d bytes", maxName)
+	}
+	var ok bool
+	if r.Status, ok = state.ParseStatus(plain(f.status)); !ok {
+		return fmt.Errorf("a result whose status is %.40s; want up, degraded, down or unknown", orNone(f.status))
+	}
+	if every {
+		r.Every = span(f.every, 0)
+		r.Timeout = span(f.timeout, defaultTimeout)
+	}
+	return nil
+}
+
+// defaultTimeout is that of a target that does not say one.
+const defaultTimeout = 10 * time.Second
+
+func span(value []byte, absent time.Duration) time.Duration {
+	if d, err := wire.ParseDuration(string(plain(value))); err == nil {
+		return time.Duration(d)
+	}
+	return absent
+}
+
+// maxName bounds what is remembered of a name.
+const maxName = 1024
+
+func orNone(value []byte) []byte {
+	if value == nil {
+		return []byte("missing")
+	}
+	return value
+}
+
+// plain returns the text of a JSON string, without a copy where there is
+// nothing to unescape, and nil for anything else.
+func plain(value []byte) []byte {
+	if len(value) < 2 || value[0] != '"' {
+		return nil
+	}
+	if bytes.IndexByte(value, '\\') < 0 {
+		return value[1 : len(value)-1]
+	}
+	s, err := ndjson.Unquote(value)
+	if err != nil {
+		return nil
+	}
+	return []byte(s)
+}
+
+// moment reads the time of a result; the zero time if it has none.
+func (f *fields) moment() (t time.Time) {
+	if text := plain(f.time); text != nil {
+		if err := t.UnmarshalText(text); err != nil {
+			return time.Time{}
+		}
+	}
+	return t
+}

@@ -1,0 +1,527 @@
+// Package state turns result lines into events: it remembers for each name
+// what the last results were and what each hook has been told, and says
+// which hook has to be told what. It does nothing else: time comes in as an
+// argument, and events go out through a function.
+package state
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// Status is the verdict of a result, as a small number. Its order is that of
+// severity, except that Unknown and Stale are no verdicts on the target.
+type Status uint8
+
+// The statuses. Stale is not a status of a line: a name is stale while no
+// result has come for longer than it should take.
+const (
+	Up Status = iota
+	Degraded
+	Down
+	Unknown
+	Stale
+	statuses
+)
+
+var statusNames = [statuses]string{"up", "degraded", "down", "unknown", "stale"}
+
+func (s Status) String() string { return statusNames[s] }
+
+// ParseStatus reads the status of a line: up, degraded, down or unknown.
+func ParseStatus(text []byte) (Status, bool) {
+	for s := Up; s <= Unknown; s++ {
+		if string(text) == statusNames[s] {
+			return s, true
+		}
+	}
+	return 0, false
+}
+
+// A Set holds statuses.
+type Set uint8
+
+// Has reports whether s is in the set.
+func (t Set) Has(s Status) bool { return t&(1<<s) != 0 }
+
+// Add returns the set with s in it.
+func (t Set) Add(s Status) Set { return t | 1<<s }
+
+// problems are the statuses other than up.
+const problems = Set(1<<Degraded | 1<<Down | 1<<Unknown | 1<<Stale)
+
+// A Transition is a change from one status to another, as in "up->down".
+type Transition struct{ From, To Status }
+
+// A Threshold is reached by so many results in a row, or by a time that has
+// passed since the first of them.
+type Threshold struct {
+	Count int
+	For   time.Duration
+}
+
+// A Rule is what one hook wants to hear.
+type Rule struct {
+	Hook         string       // its name, which goes into the idempotency key
+	Becomes      Set          // call when the confirmed status becomes one of these
+	Transitions  []Transition // or changes in one of these ways
+	Change       bool         // or changes at all
+	Recovered    bool         // or is up again after a problem that the hook was told of
+	Always       bool         // call for every result
+	Reminders    bool         // only reminders of a problem, not its beginning
+	After        Threshold    // confirms a problem; the zero value is one result
+	RecoverAfter Threshold    // confirms up
+	Repeat       time.Duration
+	When         func(result []byte) bool // nil is true
+
+	tracked Set  // statuses that the rule tells apart
+	silent  bool // it hears of no problem's beginning, so it follows them all
+}
+
+// prepare works out which statuses the rule has to follow.
+func (r *Rule) prepare() {
+	r.tracked = r.Becomes.Add(Up)
+	for _, t := range r.Transitions {
+		r.tracked = r.tracked.Add(t.From).Add(t.To)
+	}
+	beginnings := r.Change || len(r.Transitions) > 0
+	if beginnings || r.Becomes&problems == 0 {
+		r.tracked |= 1<<Degraded | 1<<Down
+	}
+	r.silent = !beginnings && r.Becomes&problems == 0 && !r.Reminders
+}
+
+// wants reports whether the rule is to be called for a confirmed change.
+func (r *Rule) wants(from, to Status) bool {
+	if r.Change || r.Becomes.Has(to) {
+		return true
+	}
+	for _, t := range r.Transitions {
+		if t.From == from && t.To == to {
+			return true
+		}
+	}
+	return false
+}
+
+// Result is what the table needs to know of a result line.
+type Result struct {
+	Name    []byte
+	Vantage []byte
+	Status  Status
+	Run     []byte // absent: never a repetition
+	Every   time.Duration
+	Timeout time.Duration
+	Line    []byte // the whole line; copied where it is kept
+}
+
+// Event kinds that are not statuses.
+const (
+	KindRecovered = "recovered"
+	KindReminder  = "reminder"
+	KindResult    = "result" // on = ["always"]
+)
+
+// Event says that a hook has to be called.
+type Event struct {
+	Rule     int
+	Kind     string // a status, or one of the kinds above
+	Name     string
+	Vantage  string
+	Status   Status // what the hook is told
+	Previous Status
+	First    bool // nothing is known from before: there is no Previous
+	Since    time.Time
+	For      time.Duration
+	Count    int
+	Incident string
+	Job      string
+	Line     []byte // the result line; valid until the emitting call returns
+}
+
+// A streak counts results in a row that have something in common.
+type streak struct {
+	since int64 // nanoseconds since 1970, of the first
+	count int32
+}
+
+func (s *streak) add(now int64) {
+	if s.count == 0 {
+		s.since = now
+	}
+	if s.count < 1<<30 {
+		s.count++
+	}
+}
+
+func (s *streak) reached(t Threshold, now int64) bool {
+	if s.count == 0 {
+		return false
+	}
+	if t.For > 0 {
+		return now-s.since >= int64(t.For)
+	}
+	return int(s.count) >= max(t.Count, 1)
+}
+
+// A debt is what a hook was last told of a name that is not up. No debt
+// means that the hook takes the name to be up.
+type debt struct {
+	rule     int
+	told     Status
+	notified bool // false: followed in silence, nobody was called
+	calls    int32
+	incident string
+	since    int64 // start of the incident
+	remind   int64 // when the next reminder is due; 0: never
+}
+
+// An entry is the memory of one name, as one vantage sees it.
+type entry struct {
+	name, vantage string
+	verdict       Status // of the last result that was one
+	known         bool   // there was a verdict
+	seenUp        bool   // and once it was up
+	stale         bool   // the last result is too long ago
+	up            streak
+	problem       streak // degraded or worse
+	down          streak
+	unknown       streak
+	trouble       int64 // when it was last seen to leave up; 0: up
+	seen          int64
+	limit         time.Duration // stale after; 0: never
+	runs          [4]uint64
+	debts         []debt
+	line          []byte // the last result, kept while it may be needed
+	wake          int64  // when the entry is due in the heap; 0: not in it
+	place         int    // in the heap
+}
+
+// Table is the state of all names. It is not safe for concurrent use.
+type Table struct {
+	rules      []Rule
+	staleAfter time.Duration
+	hearStale  bool
+	always     []int
+	names      map[string]*entry
+	wakes      wakes
+	key        []byte
+	emit       func(*Event)
+}
+
+// New returns an empty table. Emit is called for every event, in order;
+// it must not call the table. StaleAfter overrides what the results say of
+// their own rhythm; 0 leaves it to them.
+func New(rules []Rule, staleAfter time.Duration, emit func(*Event)) *Table {
+	t := &Table{names: map[string]*entry{}, emit: emit}
+	t.SetRules(rules, staleAfter, nil)
+	return t
+}
+
+// SetRules exchanges the rules, as a reload does. Moved[i] is the new place
+// of old rule i, or -1 where it is gone; what a hook was told stays with it.
+func (t *Table) SetRules(rules []Rule, staleAfter time.Duration, moved []int) {
+	t.rules, t.staleAfter = rules, staleAfter
+	t.hearStale, t.always = false, nil
+	for i := range t.rules {
+		r := &t.rules[i]
+		r.prepare()
+		t.hearStale = t.hearStale || r.tracked.Has(Stale)
+		if r.Always {
+			t.always = append(t.always, i)
+		}
+	}
+	for _, e := range t.names {
+		kept := e.debts[:0]
+		for _, d := range e.debts {
+			if d.rule < len(moved) && moved[d.rule] >= 0 {
+				d.rule = moved[d.rule]
+				kept = append(kept, d)
+			}
+		}
+		e.debts = kept
+	}
+}
+
+// Len is the number of names.
+func (t *Table) Len() int { return len(t.names) }
+
+// Observe takes a result in at the time now and emits the events that
+// follow. It reports false for a run that was seen before.
+func (t *Table) Observe(r *Result, now time.Time) bool {
+	e := t.entry(r)
+	if len(r.Run) > 0 && e.repeated(hash(r.Run)) {
+		return false
+	}
+	n := now.UnixNano()
+	verdict, known := e.verdict, e.known
+	e.take(r, n)
+	if t.staleAfter > 0 {
+		e.limit = t.staleAfter
+	}
+	for _, i := range t.always {
+		t.result(i, e, r, verdict, known, n)
+	}
+	if !e.quiet() {
+		e.line = append(e.line[:0], r.Line...)
+		t.judge(e, n)
+	} else if t.hearStale {
+		e.line = append(e.line[:0], r.Line...)
+	} else {
+		e.line = nil
+	}
+	t.schedule(e, n)
+	return true
+}
+
+// entry finds the memory of a name, or starts it.
+func (t *Table) entry(r *Result) *entry {
+	key := r.Name
+	if len(r.Vantage) > 0 {
+		t.key = append(append(append(t.key[:0], r.Name...), 0), r.Vantage...)
+		key = t.key
+	}
+	e := t.names[string(key)]
+	if e == nil {
+		e = &entry{name: string(r.Name), vantage: string(r.Vantage)}
+		t.names[string(key)] = e
+	}
+	return e
+}
+
+// repeated reports whether the run was among the last ones, and notes it.
+func (e *entry) repeated(run uint64) bool {
+	for _, h := range e.runs {
+		if h == run {
+			return true
+		}
+	}
+	copy(e.runs[1:], e.runs[:3])
+	e.runs[0] = run
+	return false
+}
+
+// take counts a result. An unknown one neither breaks nor lengthens a run of
+// verdicts: it says nothing about the target.
+func (e *entry) take(r *Result, now int64) {
+	e.seen, e.stale = now, false
+	e.limit = 0
+	if r.Every > 0 {
+		e.limit = 2*r.Every + r.Timeout
+	}
+	if r.Status == Unknown {
+		e.unknown.add(now)
+		if e.trouble == 0 {
+			e.trouble = now
+		}
+		return
+	}
+	e.verdict, e.known = r.Status, true
+	e.unknown = streak{}
+	if r.Status == Up {
+		e.up.add(now)
+		e.seenUp = true
+		e.problem, e.down = streak{}, streak{}
+		if len(e.debts) == 0 {
+			e.trouble = 0
+		}
+		return
+	}
+	e.up = streak{}
+	e.problem.add(now)
+	if r.Status == Down {
+		e.down.add(now)
+	} else {
+		e.down = streak{}
+	}
+	if e.trouble == 0 {
+		e.trouble = now
+	}
+}
+
+// quiet reports that the name is up and nobody believes otherwise.
+func (e *entry) quiet() bool {
+	return e.verdict == Up && e.unknown.count == 0 && !e.stale && len(e.debts) == 0
+}
+
+// current returns the status of the name as the rule sees it, and the
+// streak of results that confirms it.
+func (e *entry) current(r *Rule) (Status, streak) {
+	switch {
+	case e.stale && r.tracked.Has(Stale):
+		return Stale, streak{since: e.seen}
+	case e.unknown.count > 0 && r.tracked.Has(Unknown):
+		return Unknown, e.unknown
+	case e.verdict == Up:
+		return Up, e.up
+	case e.verdict == Down && !r.tracked.Has(Degraded):
+		return Down, e.down
+	}
+	return e.verdict, e.problem
+}
+
+// judge compares what each hook was told with what is.
+func (t *Table) judge(e *entry, now int64) {
+	for i := range t.rules {
+		r := &t.rules[i]
+		if r.Always {
+			continue
+		}
+		d, told := e.debt(i), Up
+		if d != nil {
+			told = d.told
+		}
+		status, run := e.current(r)
+		switch {
+		case status == told || !r.tracked.Has(status):
+			if d != nil && d.remind != 0 && now >= d.remind {
+				t.remind(d, r, e, run, now)
+			}
+		case !confirms(r, status, run, now):
+		case status == Up:
+			t.closing(d, r, e, run, now)
+			e.drop(i)
+		case r.When == nil || r.When(e.line):
+			t.opening(i, d, r, e, status, run, now)
+		}
+	}
+	if e.quiet() {
+		e.trouble = 0
+	}
+}
+
+func (e *entry) debt(rule int) *debt {
+	for i := range e.debts {
+		if e.debts[i].rule == rule {
+			return &e.debts[i]
+		}
+	}
+	return nil
+}
+
+func (e *entry) drop(rule int) {
+	for i := range e.debts {
+		if e.debts[i].rule == rule {
+			e.debts = append(e.debts[:i], e.debts[i+1:]...)
+			return
+		}
+	}
+}
+
+func confirms(r *Rule, status Status, run streak, now int64) bool {
+	switch status {
+	case Stale:
+		return true
+	case Up:
+		return run.reached(r.RecoverAfter, now)
+	}
+	return run.reached(r.After, now)
+}
+
+// opening tells a hook of a problem, or of the change from one to another.
+func (t *Table) opening(i int, d *debt, r *Rule, e *entry, status Status, run streak, now int64) {
+	v := Event{Rule: i, Kind: status.String(), Status: status, Count: int(run.count), First: d == nil && !e.seenUp}
+	if d == nil {
+		if e.trouble == 0 {
+			e.trouble = e.seen // it was up when its results stopped
+		}
+		e.debts = append(e.debts, debt{rule: i, since: e.trouble, incident: incident(e)})
+		d = &e.debts[len(e.debts)-1]
+	}
+	v.Previous, d.told, d.remind = d.told, status, 0
+	wanted := r.wants(v.Previous, status)
+	if r.Repeat > 0 && (wanted || r.Reminders) {
+		d.remind = now + int64(r.Repeat)
+	}
+	if wanted {
+		t.tell(d, r, e, &v, now)
+	}
+}
+
+// closing tells a hook that the problem it was told of has ended. Conditions
+// keep a hook from hearing of a problem, never from hearing of its end.
+func (t *Table) closing(d *debt, r *Rule, e *entry, run streak, now int64) {
+	v := Event{Rule: d.rule, Kind: Up.String(), Status: Up, Previous: d.told, Count: int(run.count)}
+	recovered := r.Recovered && (d.notified || r.silent)
+	if recovered {
+		v.Kind = KindRecovered
+	}
+	if recovered || r.wants(d.told, Up) {
+		t.tell(d, r, e, &v, now)
+	}
+}
+
+// remind tells a hook that a problem goes on.
+func (t *Table) remind(d *debt, r *Rule, e *entry, run streak, now int64) {
+	d.remind = now + int64(r.Repeat)
+	t.tell(d, r, e, &Event{Rule: d.rule, Kind: KindReminder, Status: d.told, Previous: d.told, Count: int(run.count)}, now)
+}
+
+// tell completes an event of an incident and emits it.
+func (t *Table) tell(d *debt, r *Rule, e *entry, v *Event, now int64) {
+	d.notified = true
+	d.calls++
+	v.Name, v.Vantage, v.Line = e.name, e.vantage, e.line
+	v.Since, v.For = time.Unix(0, d.since).UTC(), time.Duration(now-d.since)
+	v.Incident = d.incident
+	v.Job = id(r.Hook, e.name, e.vantage, d.incident, v.Kind, strconv.Itoa(int(d.calls)))
+	t.emit(v)
+}
+
+// result emits the event of a rule that wants every result.
+func (t *Table) result(i int, e *entry, r *Result, verdict Status, known bool, now int64) {
+	rule := &t.rules[i]
+	if rule.When != nil && !rule.When(r.Line) {
+		return
+	}
+	v := Event{Rule: i, Kind: KindResult, Name: e.name, Vantage: e.vantage, Status: r.Status, Line: r.Line,
+		Previous: verdict, First: !known}
+	var run streak
+	switch r.Status {
+	case Up:
+		run = e.up
+	case Degraded:
+		run = e.problem
+	case Down:
+		run = e.down
+	case Unknown:
+		run = e.unknown
+	}
+	v.Since, v.For, v.Count = time.Unix(0, run.since).UTC(), time.Duration(now-run.since), int(run.count)
+	if e.trouble != 0 {
+		v.Incident = incident(e)
+	}
+	v.Job = id(rule.Hook, e.name, e.vantage, string(r.Run), string(r.Line))
+	t.emit(&v)
+}
+
+// incident names the problem that a name has: the same name and beginning
+// give the same incident, also after a restart.
+func incident(e *entry) string {
+	return id(e.name, e.vantage, strconv.FormatInt(e.trouble, 10))[:16]
+}
+
+// id derives an identifier of 32 hexadecimal digits from its parts.
+func id(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// hash is FNV-1a: runs are compared by it within one name only.
+func hash(text []byte) uint64 {
+	h := uint64(14695981039346656037)
+	for _, c := range text {
+		h = (h ^ uint64(c)) * 1099511628211
+	}
+	return h
+}
+
+// HearsStale reports whether a rule wants to know of stale names, so that
+// the rhythm of results matters.
+func (t *Table) HearsStale() bool { return t.hearStale }

@@ -1,0 +1,116 @@
+package state
+
+import (
+	"container/heap"
+	"strings"
+	"time"
+)
+
+// wakes is a heap of the entries that have to be looked at when no result
+// comes: a reminder, a problem that is confirmed by time, a stale name. An
+// entry is woken early rather than moved at every result; it then goes back
+// to where it belongs.
+type wakes []*entry
+
+func (w wakes) Len() int { return len(w) }
+func (w wakes) Less(i, j int) bool {
+	if w[i].wake != w[j].wake {
+		return w[i].wake < w[j].wake
+	}
+	if c := strings.Compare(w[i].name, w[j].name); c != 0 {
+		return c < 0 // replays give one order
+	}
+	return w[i].vantage < w[j].vantage
+}
+func (w wakes) Swap(i, j int) {
+	w[i], w[j] = w[j], w[i]
+	w[i].place, w[j].place = i, j
+}
+func (w *wakes) Push(x any) {
+	e := x.(*entry)
+	e.place = len(*w)
+	*w = append(*w, e)
+}
+func (w *wakes) Pop() any {
+	old := *w
+	e := old[len(old)-1]
+	*w = old[:len(old)-1]
+	return e
+}
+
+// schedule puts the entry into the heap for its next deadline, if it has one
+// and is not there for an earlier time already.
+func (t *Table) schedule(e *entry, now int64) {
+	next := t.deadline(e, now)
+	switch {
+	case next == 0:
+	case e.wake == 0:
+		e.wake = next
+		heap.Push(&t.wakes, e)
+	case next < e.wake:
+		e.wake = next
+		heap.Fix(&t.wakes, e.place)
+	}
+}
+
+// deadline is the earliest time after now at which something is due for the
+// entry if no result comes; 0 if nothing is.
+func (t *Table) deadline(e *entry, now int64) int64 {
+	var next int64
+	at := func(ns int64) {
+		if ns > now && (next == 0 || ns < next) {
+			next = ns
+		}
+	}
+	if t.hearStale && e.limit > 0 && !e.stale {
+		at(e.seen + int64(e.limit))
+	}
+	if e.quiet() {
+		return next
+	}
+	for i := range t.rules {
+		r := &t.rules[i]
+		d, told := e.debt(i), Up
+		if d != nil {
+			told = d.told
+			at(d.remind)
+		}
+		status, run := e.current(r)
+		if status == told || !r.tracked.Has(status) || r.Always {
+			continue
+		}
+		after := r.After.For
+		if status == Up {
+			after = r.RecoverAfter.For
+		}
+		at(run.since + int64(after))
+	}
+	return next
+}
+
+// Next is the time at which Advance should be called if no result comes
+// before; the zero time if nothing is due.
+func (t *Table) Next() time.Time {
+	if len(t.wakes) == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, t.wakes[0].wake).UTC()
+}
+
+// Advance moves the table to the time now and emits what is due. What was
+// due several times meanwhile, as reminders are after a machine slept, is
+// emitted once; a replay gets each at its own time by advancing to Next.
+func (t *Table) Advance(now time.Time) {
+	until := now.UnixNano()
+	for len(t.wakes) > 0 && t.wakes[0].wake <= until {
+		e := heap.Pop(&t.wakes).(*entry)
+		e.wake = 0
+		if t.hearStale && e.limit > 0 && until >= e.seen+int64(e.limit) {
+			e.stale = true
+		}
+		if !e.quiet() {
+			t.judge(e, until)
+		}
+		t.schedule(e, until)
+	}
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"pup/cmd/internal/cmdline"
+	"pup/cmd/internal/golden"
+	manpage "pup/cmd/internal/manual"
+	"pup/cmd/internal/schema"
+	"pup/cmd/pup-route/internal/config"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"pup-route": func() { os.Exit(run()) }})
+}
+
+func TestScripts(t *testing.T) {
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("ME", me.Username)
+			// A FIFO is how a script waits for a hook: cat ends when the hook
+			// has written to it.
+			return syscall.Mkfifo(filepath.Join(env.WorkDir, "fifo"), 0o666)
+		},
+		Condition: func(cond string) (bool, error) {
+			return cond == "root" && os.Getuid() == 0, nil
+		},
+	})
+}
+
+// TestGeneratedManual keeps pup-route(1) and pup-hooks(5).
+func TestGeneratedManual(t *testing.T) {
+	p := program(cmdline.Std{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+	golden.File(t, "docs/man/pup-route.1", manpage.Roff(manpage.Program(p)))
+	file, hook := config.Field(), config.HookField()
+	file.Fields = slices.DeleteFunc(file.Fields, func(f schema.Field) bool { return f.Name == "hook" })
+	text := hooksPage + manpage.Fields(&file, "") + hookKeysPage + manpage.Fields(&hook, "")
+	golden.File(t, "docs/man/pup-hooks.5", manpage.Roff(manpage.Page("pup-hooks", 5, "hooks of pup-route", text,
+		[]string{"pup-route(1)", "pup-lines(5)", "pup-checks(7)"})))
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"pup/cmd/internal/cmdline"
+)
+
+// manual is the part of pup-route(1) that is not its flags.
+func manual() *cmdline.Program {
+	return &cmdline.Program{
+		Synopsis:    []string{"[flags] [HOOKS.TOML...] < results"},
+		Description: description,
+		Examples: []cmdline.Example{
+			{Doc: "call a program when something goes down, and when it is up again", Command: "pup-sched pup.toml | pup-probe | pup-route --on down,recovered=./page"},
+			{Doc: "with a file of hooks, and the results kept", Command: "pup-sched pup.toml | pup-probe | pup-route hooks.toml >> results.ndjson"},
+			{Doc: "what would have been called last month", Command: "pup-route -n hooks.toml < results.ndjson"},
+		},
+		Exits: []int{cmdline.OK, cmdline.Degraded, cmdline.Down, cmdline.Unknown, cmdline.Usage, cmdline.Data, cmdline.Bug, cmdline.IO, cmdline.Config},
+		Sections: []cmdline.Section{
+			{Title: "SIGNALS", Text: signals},
+		},
+		SeeAlso: []string{"pup-hooks(5)", "pup-sched(1)", "pup-probe(1)", "pup-lines(5)"},
+	}
+}
+
+const description = `**pup-route** reads result lines and writes every line to standard output, unchanged. Beside that it keeps the state of each name and runs commands, called hooks, when a state changes. Files say which, see **pup-hooks**(5), or flags such as **--on** *down=./page*.
+
+A line is passed on first; then its hooks run, beside the stream. A hook that fails is reported by a line of type *error* on standard output and a message on standard error, where what hooks print goes too, escaped and cut to its last 4 KiB.
+
+Lines of other types pass through. A line that can't be read is replaced by an *error* line, and the exit code at the end is 65. At the end of the input **pup-route** waits for its hooks. When nobody reads its output any more, it goes on running hooks until the end of the input.
+
+The clock is that of the input: each result moves it to its own time, never back, and while none comes it goes on by itself. So a recorded file is routed as it was when it was live.
+
+When hooks are slower than the results that call them, up to 16 MiB of events wait for them; then nothing is read until some have run. The pipe is the queue.`
+
+const signals = `SIGTERM and SIGINT: nothing more is read and no hook is started; running ones have **--grace** to end. A second one ends them at once. SIGHUP: the configuration is read again; it is taken as a whole, or, where it has a mistake, not at all.`
+
+// hooksPage is the text of pup-hooks(5) before the keys.
+const hooksPage = `## Description
+
+A hooks.toml file tells **pup-route**(1) which commands to run for what. It is read strictly: an unknown key, a wrong type or a command that is not there is an error, with file and line, and the exit code is 78. Several files count as one; **pup-route --check** tells whether they are right.
+
+    [[hook]]
+    name    = "page"
+    on      = ["down", "recovered"]
+    when    = "labels.team == 'web'"
+    after   = 3
+    repeat  = "1h"
+    command = ["/usr/local/libexec/pup/slack"]
+    timeout = "30s"
+    user    = "pup-hook"
+
+## State
+
+For each name, as each vantage sees it, **pup-route** counts results in a row. An *unknown* result is no verdict on the target: it neither adds to a row of bad results nor breaks it, and nobody is told of it but hooks whose *on* has unknown. A name that was never seen counts as up.
+
+Each hook has its own view: it is told of a problem once *after* confirms it, and has then heard of it. Who has heard of a problem hears of its end, once, if its *on* has recovered: *when* keeps a hook from hearing of a problem, never from hearing of its end. A hook whose *on* has recovered and no problem hears of the end of every problem.
+
+An incident lasts from the first result that is not up to recovery. *since* and *for_ms* of an event are those of the incident.
+
+## What a hook gets
+
+One line of type event, see **pup-lines**(5), on standard input, with the result that caused it in it as it came. Its *job* is the same when a call is repeated and different for every other call: a receiver can use it to drop repetitions.
+
+The environment is made from nothing: PATH, LANG, HOME, TZ, with a user USER and LOGNAME, and what *env* says; PUP_HOOK, PUP_EVENT, PUP_STATUS, PUP_PREVIOUS, PUP_COUNT, PUP_INCIDENT; PUP_JOB; PUP_ATTEMPT, from 1; PUP_NAME, only where the name consists of letters, digits and any of ".\\_:@/-"; PUP_FILE with input = "file". No text from the network is among them, nor ever in the arguments: it is in the event line only. A hook runs in a session of its own, with no descriptors but the three standard ones.
+
+## How a hook ends
+
+Exit status 0: done. 75, a signal, the time-out, or a command that can't be started: it is tried again, later and later. Any other status: it has failed. After *timeout* its process group gets SIGTERM, and SIGKILL after *grace*; so do processes that it leaves in its group.
+
+Calls of a hook for one name never overlap and keep their order. Calls for other names, and other hooks, do not wait for them.
+
+## Keys
+
+`
+
+// hookKeysPage stands before the keys of a hook.
+const hookKeysPage = `## Keys of [[hook]]
+
+`
