@@ -32,10 +32,13 @@ func (s *span) String() string {
 
 // flags are the values of the command line.
 type flags struct {
-	once, list, check, quiet bool
-	window, slack, beat      span
-	explain                  string
-	maxRecord                int
+	once, list, check, quiet  bool
+	window, slack, beat, stop span
+	explain, diff, shard      string
+	selects                   []string
+	maxRecord                 int
+
+	keeper func(name string, label func(string) string) bool // of selects and shard
 }
 
 func program(std cmdline.Std) *cmdline.Program {
@@ -50,12 +53,19 @@ func program(std cmdline.Std) *cmdline.Program {
 				&cli.BoolFlag{Name: "check", Usage: "read the configuration, report all mistakes, and exit", Destination: &f.check},
 				&cli.BoolFlag{Name: "list", Usage: "write the targets without due times, and exit", Destination: &f.list},
 				&cli.StringFlag{Name: "explain", Usage: "say where each setting of target `NAME` comes from and when it is due next, and exit", Destination: &f.explain},
+				&cli.StringFlag{Name: "diff", Usage: "say which targets are new, gone or different compared with the configuration `FILE`, and exit", Destination: &f.diff},
+				&cli.StringSliceFlag{Name: "select", Usage: "take only targets that match `KEY=PATTERN`: a label, or name; may be repeated, all must match"},
+				&cli.StringFlag{Name: "shard", Usage: "take only part `I/N` of the targets, by a hash of the name; when N grows, only what goes to the new part moves", Destination: &f.shard},
+				&cli.GenericFlag{Name: "for", Usage: "end after `DURATION`", Value: &f.stop},
 				&cli.GenericFlag{Name: "slack", Usage: "let due times that lie within `DURATION` leave together; waking up costs more than probing", Value: &f.slack},
 				&cli.GenericFlag{Name: "beat", Usage: "write a beat with the counters every `DURATION`; 0s for none", Value: &f.beat},
 				&cli.IntFlag{Name: "max-record", Usage: "allow lines of up to `BYTES`; over 4096, several writers must not share a pipe", Value: ndjson.MaxWrite, Destination: &f.maxRecord},
 				&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "say nothing about skipped runs", Destination: &f.quiet},
 			},
-			Action: func(c *cli.Context) error { return f.run(c.Args().Slice(), std) },
+			Action: func(c *cli.Context) error {
+				f.selects = c.StringSlice("select")
+				return f.run(c.Args().Slice(), std)
+			},
 		},
 		Synopsis: []string{"[flags] FILE|FOLDER..."},
 		Description: `pup-sched reads targets from TOML files, see pup.toml(5), and writes each of them to standard output, as a line of JSON, at the moment when it is due. pup-probe reads such lines. A folder stands for the \*.toml files in it, in the order of their names; - is standard input.
@@ -68,6 +78,8 @@ The pipe is the only queue. A run that can't be written within a second of its d
 			{Doc: "check everything once", Command: "pup-sched -1 pup.toml | pup-probe"},
 			{Doc: "from cron, once a minute, without a daemon", Command: "* * * * * pup-sched --window 1m /etc/pup/pup.toml | timeout 55 pup-probe | pup-route hooks.toml > /dev/null"},
 			{Doc: "see whether a configuration is right", Command: "pup-sched --check pup.toml"},
+			{Doc: "what would change", Command: "pup-sched --diff /etc/pup/pup.toml new.toml"},
+			{Doc: "share the work of one configuration among three machines", Command: "pup-sched --shard 2/3 pup.toml | pup-probe --vantage \"$(hostname)\""},
 		},
 		Exits: []int{cmdline.OK, cmdline.Usage, cmdline.Bug, cmdline.IO, cmdline.Config},
 		Sections: []cmdline.Section{

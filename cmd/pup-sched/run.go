@@ -32,6 +32,10 @@ func (f *flags) run(paths []string, std cmdline.Std) error {
 	if err := f.validate(paths); err != nil {
 		return err
 	}
+	var err error
+	if f.keeper, err = f.keep(); err != nil {
+		return err
+	}
 	c, err := f.load(paths, std.In)
 	if err != nil {
 		return cmdline.Errorf(cmdline.Config, "%w", err)
@@ -40,6 +44,12 @@ func (f *flags) run(paths []string, std cmdline.Std) error {
 	switch {
 	case f.check:
 		return nil
+	case f.diff != "":
+		old, err := f.load([]string{f.diff}, std.In)
+		if err != nil {
+			return cmdline.Errorf(cmdline.Config, "%w", err)
+		}
+		return writeErr(writeDiff(std.Out, old.Targets, c.Targets))
 	case f.explain != "":
 		return f.writeExplanation(std.Out, c)
 	case f.list:
@@ -54,7 +64,7 @@ func (f *flags) run(paths []string, std cmdline.Std) error {
 
 func (f *flags) validate(paths []string) error {
 	modes := 0
-	for _, on := range []bool{f.once, f.window != 0, f.check, f.list, f.explain != ""} {
+	for _, on := range []bool{f.once, f.window != 0, f.check, f.list, f.explain != "", f.diff != ""} {
 		if on {
 			modes++
 		}
@@ -63,13 +73,15 @@ func (f *flags) validate(paths []string) error {
 	case len(paths) == 0:
 		return cmdline.Errorf(cmdline.Usage, "no configuration named; try pup-sched pup.toml")
 	case modes > 1:
-		return cmdline.Errorf(cmdline.Usage, "--once, --window, --check, --list and --explain exclude one another")
+		return cmdline.Errorf(cmdline.Usage, "--once, --window, --check, --list, --explain and --diff exclude one another")
 	case f.window < 0 || f.window > 0 && time.Duration(f.window) < time.Second:
 		return cmdline.Errorf(cmdline.Usage, "--window must be at least 1s")
 	case f.slack < 0 || time.Duration(f.slack) > maxSlack:
 		return cmdline.Errorf(cmdline.Usage, "--slack must be from 0s to %s", wire.Duration(maxSlack))
 	case f.beat < 0 || f.beat > 0 && time.Duration(f.beat) < time.Second:
 		return cmdline.Errorf(cmdline.Usage, "--beat must be at least 1s, or 0s for none")
+	case f.stop < 0:
+		return cmdline.Errorf(cmdline.Usage, "--for must not be negative")
 	case f.maxRecord < 1024:
 		return cmdline.Errorf(cmdline.Usage, "--max-record must be at least 1024")
 	}
@@ -78,7 +90,7 @@ func (f *flags) validate(paths []string) error {
 
 func (f *flags) load(paths []string, stdin io.Reader) (*config.Config, error) {
 	return config.Load(paths, config.Options{
-		Checks: catalog.Load(), Stdin: stdin, MaxRecord: f.maxRecord, Explain: f.explain,
+		Checks: catalog.Load(), Stdin: stdin, MaxRecord: f.maxRecord, Explain: f.explain, Keep: f.keeper,
 	})
 }
 
@@ -139,6 +151,11 @@ const grace = 2 * time.Second
 func (f *flags) schedule(c *config.Config, paths []string, std cmdline.Std) error {
 	ctx, stop := cmdline.Signals(context.Background())
 	defer stop()
+	if f.stop > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(f.stop))
+		defer cancel()
+	}
 	var mu sync.Mutex
 	log := func(format string, args ...any) {
 		if f.quiet {

@@ -1,6 +1,10 @@
 package config
 
-import "strings"
+import (
+	"strings"
+
+	"pup/cmd/pup-sched/internal/sched"
+)
 
 // A need is a target that depends on others.
 type need struct {
@@ -16,7 +20,7 @@ func (l *loader) checkNeeds() {
 	}
 	for i := range l.needs {
 		for _, on := range l.needs[i].on {
-			if _, ok := l.names[fingerprint(on.text)]; !ok {
+			if _, ok := l.names[sched.Hash(on.text)]; !ok {
 				l.probs.add(on.at, hintNames(on.text, l.origins), "depends_on: there is no target %q", on.text)
 			}
 		}

@@ -28,6 +28,10 @@ type Options struct {
 	Stdin     io.Reader // for the path "-"
 	MaxRecord int       // bytes of a line; 0: ndjson.MaxWrite
 	Explain   string    // a name whose settings are wanted with their places
+
+	// Keep says which of the targets to keep, by name and labels; all if nil.
+	// The others are checked, too.
+	Keep func(name string, label func(key string) string) bool
 }
 
 // A Config is a configuration without mistakes.

@@ -188,12 +188,26 @@ func (l *loader) one(m *merged, t *table) {
 	if on := m.set[keyEnabled]; on != nil && on.value.text == "false" {
 		return
 	}
-	l.targets = append(l.targets, target)
+	if l.opt.Keep == nil || l.opt.Keep(name.value.text, m.label) {
+		l.targets = append(l.targets, target)
+	}
+}
+
+// label gives the value of a label, or "".
+func (m *merged) label(key string) string {
+	for _, a := range slices.Backward(m.layers) {
+		if s := a.set[keyLabels]; s != nil {
+			if v := s.value.table.get(key); v != nil {
+				return v.text
+			}
+		}
+	}
+	return ""
 }
 
 // claim takes a name, and reports it when it is taken.
 func (l *loader) claim(name *member) bool {
-	key := fingerprint(name.value.text)
+	key := sched.Hash(name.value.text)
 	if i, ok := l.names[key]; ok && l.origins[i].name == name.value.text {
 		l.probs.add(name.value.at, "a name is an identity; give each target its own", "the name %q is taken by the target at %s", name.value.text, l.origins[i].at)
 		return false
@@ -201,15 +215,6 @@ func (l *loader) claim(name *member) bool {
 	l.names[key] = uint32(len(l.origins))
 	l.origins = append(l.origins, origin{name.value.text, name.value.at})
 	return true
-}
-
-// fingerprint is FNV-1a.
-func fingerprint(s string) uint64 {
-	h := uint64(14695981039346656037)
-	for i := range len(s) {
-		h = (h ^ uint64(s[i])) * 1099511628211
-	}
-	return h
 }
 
 // A planKey tells plans apart.
@@ -239,19 +244,41 @@ func (l *loader) plan(m *merged) *sched.Plan {
 			l.probs.add(m.set[keyCron].value.at, "", "cron: %q never comes", key.cron)
 		}
 	}
+	p.Text = key.String()
 	l.plans[key] = p
 	return p
+}
+
+// String says what a target line does not.
+func (k planKey) String() string {
+	var parts []string
+	if k.cron != "" {
+		parts = append(parts, "cron "+k.cron)
+		if k.tz != "" {
+			parts = append(parts, "tz "+k.tz)
+		}
+	}
+	if k.active != "" {
+		parts = append(parts, "active "+k.active)
+		if k.every > 0 {
+			parts = append(parts, "every "+wire.Duration(k.every).String())
+		}
+	}
+	if k.maintenance != "" {
+		parts = append(parts, "maintenance "+k.maintenance)
+	}
+	return strings.Join(parts, ", ")
 }
 
 func joinTexts(m *member) string {
 	if m == nil {
 		return ""
 	}
-	s := ""
+	texts := make([]string, len(m.value.items))
 	for i := range m.value.items {
-		s += m.value.items[i].text + ","
+		texts[i] = m.value.items[i].text
 	}
-	return s
+	return strings.Join(texts, " ")
 }
 
 func (l *loader) namedWindows(m *member) []*sched.Window {
