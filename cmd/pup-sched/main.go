@@ -11,6 +11,7 @@ import (
 	"pup/cmd/internal/cmdline"
 	"pup/cmd/internal/ndjson"
 	"pup/cmd/internal/wire"
+	"pup/cmd/pup-sched/internal/source"
 )
 
 func main() {
@@ -39,6 +40,8 @@ type flags struct {
 	maxRecord                 int
 
 	keeper func(name string, label func(string) string) bool // of selects and shard
+	memory *source.Memory
+	stdin  []byte // a configuration from standard input
 }
 
 func program(std cmdline.Std) *cmdline.Program {
@@ -83,7 +86,7 @@ The pipe is the only queue. A run that can't be written within a second of its d
 		},
 		Exits: []int{cmdline.OK, cmdline.Usage, cmdline.Bug, cmdline.IO, cmdline.Config},
 		Sections: []cmdline.Section{
-			{Title: "Signals", Text: `SIGTERM and SIGINT end the program after a last beat, a second one ends it at once. SIGHUP makes it read its files again: if there is a mistake in them, all of it is reported and the program goes on as before, else the new targets take the place of the old ones. Targets that have kept their name and interval keep their due times.`},
+			{Title: "Signals", Text: `SIGTERM and SIGINT end the program after a last beat, a second one ends it at once. SIGHUP makes it read its files again (not standard input): if there is a mistake in them, all of it is reported and the program goes on as before, else the new targets take the place of the old ones. Targets that have kept their name and interval keep their due times.`},
 			{Title: "The clock", Text: `When the clock is set forward, or the machine has slept, the runs that lay between are passed over and counted as skipped. When it is set back by more than a second, the schedule starts again from the new time. Either is reported once, on standard error.`},
 		},
 		SeeAlso: []string{"pup.toml(5)", "pup-lines(5)", "pup-probe(1)", "pup-route(1)"},

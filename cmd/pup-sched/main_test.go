@@ -167,6 +167,29 @@ func TestReload(t *testing.T) {
 	}
 }
 
+func TestSourceIsAskedAgain(t *testing.T) {
+	dir := t.TempDir()
+	list := filepath.Join(dir, "list")
+	rewrite(t, list, "tcp://192.0.2.1:80\n")
+	path := filepath.Join(dir, "pup.toml")
+	rewrite(t, path, "[[source]]\nname = \"s\"\nfile = \"list\"\nrefresh = \"1s\"\n")
+	p := start(t, "--beat", "1s", path)
+	p.until(beat(1))
+	rewrite(t, list, "tcp://192.0.2.1:80\ntcp://192.0.2.2:80\n")
+	p.until(beat(2))
+	if err := os.Remove(list); err != nil {
+		t.Fatal(err)
+	}
+	said := bufio.NewReader(p.stderr)
+	if line, err := said.ReadString('\n'); err != nil || !strings.Contains(line, "source s: open") || !strings.Contains(line, "going on with what it printed before") {
+		t.Errorf("stderr says %q, %v", line, err)
+	}
+	p.until(beat(2))
+	rewrite(t, list, "tcp://192.0.2.1:80\n")
+	p.until(beat(1))
+	p.cmd.Process.Signal(syscall.SIGTERM)
+}
+
 func TestReaderThatLeaves(t *testing.T) {
 	p := start(t, configFile(t, target("a")))
 	p.until(beat(1))

@@ -20,8 +20,8 @@ func (l *loader) checkNeeds() {
 	}
 	for i := range l.needs {
 		for _, on := range l.needs[i].on {
-			if _, ok := l.names[sched.Hash(on.text)]; !ok {
-				l.probs.add(on.at, hintNames(on.text, l.origins), "depends_on: there is no target %q", on.text)
+			if _, ok := l.names[sched.Hash(on.text)]; !ok && !l.partial {
+				l.probsOf(on.at).add(on.at, hintNames(on.text, l.origins), "depends_on: there is no target %q", on.text)
 			}
 		}
 	}
@@ -41,7 +41,7 @@ func (l *loader) checkNeeds() {
 					for circle[0] != on.text {
 						circle = circle[1:]
 					}
-					l.probs.add(on.at, "", "depends_on goes round in a circle: %s", strings.Join(append(circle[:len(circle):len(circle)], on.text), " > "))
+					l.probsOf(on.at).add(on.at, "", "depends_on goes round in a circle: %s", strings.Join(append(circle[:len(circle):len(circle)], on.text), " > "))
 				}
 			}
 		}
@@ -53,6 +53,14 @@ func (l *loader) checkNeeds() {
 			visit(l.needs[i].name)
 		}
 	}
+}
+
+// probsOf says where a mistake at that place goes.
+func (l *loader) probsOf(at place) *Errors {
+	if at.src.output {
+		return l.warnings
+	}
+	return l.probs
 }
 
 // hintNames looks for a name like it, if there are not too many.

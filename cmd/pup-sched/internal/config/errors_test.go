@@ -97,6 +97,13 @@ func TestMistakes(t *testing.T) {
 7:6: "24:01" is no time of day; write one such as "08:30"`},
 		{"bad days", good + "[[window]]\nname = \"w\"\ndays = \"mo\"", `6:8: days: "mo" is not within 0-7`},
 		{"unknown key of a window", good + "[[window]]\nname = \"w\"\nday = \"mon\"", `6:1: unknown key "day" in [[window]] | did you mean "days"?`},
+		{"source without a name", good + "[[source]]\nfile = \"x\"", `4:3: the source has no name`},
+		{"source of nothing", good + "[[source]]\nname = \"s\"", `4:3: source "s": give it a command or a file`},
+		{"source of two things", good + "[[source]]\nname = \"s\"\nfile = \"x\"\ncommand = [\"x\"]", `4:3: source "s": give it a command or a file`},
+		{"source without a program", good + "[[source]]\nname = \"s\"\ncommand = []", `6:1: command names no program`},
+		{"source in a hurry", good + "[[source]]\nname = \"s\"\nfile = \"x\"\nrefresh = \"10ms\"", `7:11: refresh must be at least 1s`},
+		{"source twice", good + strings.Repeat("[[source]]\nname = \"s\"\nfile = \"x\"\n", 2), `8:8: there are two sources of the name "s"`},
+		{"source with an unknown template", good + "[[source]]\nname = \"s\"\nfile = \"x\"\nuse = [\"t\"]", `7:8: there is no template "t"`},
 		{"empty matrix", good + `matrix = {}`, `4:10: the matrix is empty`},
 		{"matrix of no list", good + `matrix = { a = "b" }`, `4:10: matrix key "a" takes a list of values`},
 		{"matrix of tables", good + `matrix = { a = [{}] }`, `4:10: matrix key "a" holds a table; write strings or integers`},
@@ -110,7 +117,7 @@ func TestMistakes(t *testing.T) {
 		{"all in one go", "[defaults]\nevry = \"1s\"\n[[target]]\nname = \"a\"\nurl = \"x://a\"\n[[target]]\nname = 7\n[nope]\n", `2:1: unknown key "evry" in [defaults] | did you mean "every"?
 5:7: url: no check speaks "x" | there are http, https, redis, tcp
 7:8: name takes a string, not an integer | write it in quotes: name = "…"
-8:2: unknown key "nope" at the top level | there are include, defaults, template, target, window`},
+8:2: unknown key "nope" at the top level | there are include, defaults, template, target, window, source`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := loadText(t, test.text)

@@ -45,8 +45,9 @@ const (
 	InTarget Scope = 1 << iota
 	InTemplate
 	InDefaults
+	InLine // of a source
 
-	Anywhere = InTarget | InTemplate | InDefaults
+	Anywhere = InTarget | InTemplate | InDefaults | InLine
 )
 
 // The keys of a target, in the order of targetKeys.
@@ -74,8 +75,8 @@ const (
 
 // targetKeys are the keys of [[target]], [template.NAME] and [defaults].
 var targetKeys = [keyCount]Key{
-	keyName:        {"name", Text, "", "The identity of the target, unique in the whole configuration: letters, digits and . _ : @ / -, at most 128.", InTarget, nil},
-	keyURL:         {"url", Text, "", "What to check, and where. The scheme picks the check, see pup-checks(7).", InTarget | InTemplate, nil},
+	keyName:        {"name", Text, "", "The identity of the target, unique in the whole configuration: letters, digits and . _ : @ / -, at most 128.", InTarget | InLine, nil},
+	keyURL:         {"url", Text, "", "What to check, and where. The scheme picks the check, see pup-checks(7).", InTarget | InTemplate | InLine, nil},
 	keyCheck:       {"check", Text, "", "The check, where the scheme of the url does not pick it.", Anywhere, nil},
 	keyEnabled:     {"enabled", Switch, "true", "false takes the target out; what it says is still checked.", Anywhere, nil},
 	keyUse:         {"use", Texts, "", "Names of templates whose settings the target takes over, later ones on top of earlier ones.", InTarget, nil},

@@ -29,6 +29,9 @@ type Options struct {
 	MaxRecord int       // bytes of a line; 0: ndjson.MaxWrite
 	Explain   string    // a name whose settings are wanted with their places
 
+	// Fetch gives what a source prints. Without it, sources are not asked.
+	Fetch func(*Source) ([]byte, error)
+
 	// Keep says which of the targets to keep, by name and labels; all if nil.
 	// The others are checked, too.
 	Keep func(name string, label func(key string) string) bool
@@ -39,6 +42,8 @@ type Config struct {
 	Targets   []sched.Target // those that are enabled, in the order of the files
 	Digest    string         // changes with the content of the files
 	Explained *Explanation   // of the target that Options.Explain names
+	Sources   []*Source
+	Warnings  error // what is wrong with what sources print, an *Errors or nil
 }
 
 // Load reads the files and folders; "-" is standard input. An error that is
@@ -47,7 +52,7 @@ func Load(paths []string, opt Options) (*Config, error) {
 	if opt.MaxRecord == 0 {
 		opt.MaxRecord = ndjson.MaxWrite
 	}
-	l := &loader{opt: opt, probs: &Errors{}, seen: map[string]bool{}, digest: sha256.New(), tls: opt.Checks.TLSOptions(),
+	l := &loader{opt: opt, probs: &Errors{}, warnings: &Errors{}, seen: map[string]bool{}, digest: sha256.New(), tls: opt.Checks.TLSOptions(),
 		templates: map[string]*template{}, windows: map[string]*sched.Window{}, windowAt: map[string]place{}}
 	for _, p := range paths {
 		if err := l.open(p); err != nil {
@@ -58,7 +63,7 @@ func Load(paths []string, opt Options) (*Config, error) {
 	if err := l.probs.err(); err != nil {
 		return nil, err
 	}
-	c := &Config{Targets: slices.Clip(l.targets), Digest: hex.EncodeToString(l.digest.Sum(nil))[:12], Explained: l.explained}
+	c := &Config{Targets: slices.Clip(l.targets), Digest: hex.EncodeToString(l.digest.Sum(nil))[:12], Explained: l.explained, Sources: l.feeds, Warnings: l.warnings.err()}
 	if len(l.targets) > 100_000 {
 		l.sources = nil
 		debug.FreeOSMemory() // what loading took beyond what is kept
@@ -77,6 +82,9 @@ type loader struct {
 	templates map[string]*template
 	windows   map[string]*sched.Window
 	windowAt  map[string]place
+	feeds     []*Source
+	warnings  *Errors // about sources
+	partial   bool    // not all sources have been read
 
 	names     map[uint64]uint32 // hash of a name -> index in origins
 	origins   []origin
@@ -168,7 +176,7 @@ func (l *loader) file(path string) error {
 	if len(data) > math.MaxInt32 {
 		return fmt.Errorf("%s: larger than 2 GiB", path)
 	}
-	l.scan(&source{name: path, path: abs, data: data}, filepath.Dir(path))
+	l.scan(&source{name: path, data: data}, filepath.Dir(path))
 	return nil
 }
 
@@ -177,10 +185,15 @@ func (l *loader) file(path string) error {
 func (l *loader) scan(src *source, dir string) {
 	l.sources = append(l.sources, src)
 	l.digest.Write(src.data)
-	isWindow := func(array string) bool { return array == "window" }
-	root := read(src, l.probs, isWindow, func(_ string, elem *table) {
-		if !elem.broken {
+	scanSource := func(t *table) { l.scanSource(t, dir) }
+	isOther := func(array string) bool { return array == "window" || array == "source" }
+	root := read(src, l.probs, isOther, func(array string, elem *table) {
+		switch {
+		case elem.broken:
+		case array == "window":
 			l.scanWindow(elem)
+		default:
+			scanSource(elem)
 		}
 	})
 	for i := range root.members {
@@ -194,6 +207,8 @@ func (l *loader) scan(src *source, dir string) {
 			l.scanTemplates(m)
 		case "window":
 			l.elements(m, l.scanWindow)
+		case "source":
+			l.elements(m, scanSource)
 		case "target":
 			l.elements(m, func(*table) {})
 		default:
@@ -218,7 +233,7 @@ func (l *loader) elements(m *member, f func(*table)) {
 }
 
 // sections are the keys of the top level.
-var sections = []string{"include", "defaults", "template", "target", "window"}
+var sections = []string{"include", "defaults", "template", "target", "window", "source"}
 
 // hint words what schema.DidYouMean knows as a sentence of its own.
 func hint(got string, names []string) string {
@@ -344,8 +359,9 @@ func (l *loader) build() {
 			}
 		}
 	}
+	l.buildSources()
 	l.checkNeeds()
-	if len(l.origins) == 0 && len(l.probs.list) == 0 && len(l.sources) > 0 {
+	if len(l.origins) == 0 && len(l.feeds) == 0 && len(l.probs.list) == 0 && len(l.sources) > 0 {
 		l.probs.add(place{src: &source{name: l.sources[0].name}}, "write one:\n        [[target]]\n        name = \"www\"\n        url  = \"https://www.example.org/\"", "no target")
 	}
 	l.names, l.origins = nil, nil

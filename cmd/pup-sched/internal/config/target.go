@@ -139,20 +139,28 @@ func (l *loader) layered(t *table, r row) {
 	own := l.layer(t, "[[target]]", InTarget)
 	layers := []*layer{l.defaults}
 	if use := own.set[keyUse]; use != nil {
-		for i := range use.value.items {
-			name := use.value.items[i].text
-			known := l.templates[name]
-			switch {
-			case known == nil:
-				l.probs.add(use.value.items[i].at, hint(name, keysOf(l.templates)), "there is no template %q", name)
-			case r == nil:
-				layers = append(layers, known.layer)
-			default:
-				layers = append(layers, l.layer(l.expand(known.table, r), templateName(name), InTemplate))
-			}
-		}
+		layers = append(layers, l.templateLayers(&use.value, r)...)
 	}
 	l.one(merge(append(layers, own)), t)
+}
+
+// templateLayers finds the templates that are used, with the values of a row
+// of the matrix if there is one.
+func (l *loader) templateLayers(use *value, r row) []*layer {
+	var layers []*layer
+	for i := range use.items {
+		name := use.items[i].text
+		known := l.templates[name]
+		switch {
+		case known == nil:
+			l.probs.add(use.items[i].at, hint(name, keysOf(l.templates)), "there is no template %q", name)
+		case r == nil:
+			layers = append(layers, known.layer)
+		default:
+			layers = append(layers, l.layer(l.expand(known.table, r), templateName(name), InTemplate))
+		}
+	}
+	return layers
 }
 
 // one makes one target.

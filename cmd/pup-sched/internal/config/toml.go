@@ -9,8 +9,9 @@ import (
 // A source is one configuration file as it was read.
 type source struct {
 	name string // as errors call it
-	path string // absolute, "" for standard input
 	data []byte
+
+	output bool // what a [[source]] has printed
 }
 
 // A place is a piece of a source: where a key, a value or a table header
