@@ -113,3 +113,14 @@ func (p *Probe) reason(ctx context.Context, err error) wire.Reason {
 	}
 	return wire.BadProtocol
 }
+
+// IsEnd says whether err means that the peer has closed or reset the
+// connection.
+func IsEnd(err error) bool {
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
+}
