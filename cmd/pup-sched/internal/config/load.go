@@ -243,9 +243,10 @@ func hint(got string, names []string) string {
 // Nearest gives "; did you mean …?" for a name that does not exist.
 func Nearest(got string, names []string) string { return schema.DidYouMean(got, names) }
 
+var includeKey = Key{Name: "include", Type: Texts, Doc: "More files and folders to read, as patterns, relative to the file that names them. A file is read once, however often it is named."}
+
 func (l *loader) include(m *member, dir string) {
-	k := Key{Name: "include", Type: Texts}
-	if err, h := k.accept(&m.value); err != nil {
+	if err, h := includeKey.accept(&m.value); err != nil {
 		l.probs.add(m.value.at, h, "%v", err)
 		return
 	}
