@@ -29,7 +29,15 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true, UpdateScripts: os.Getenv("PUP_UPDATE") != ""})
+	scripts, err := filepath.Abs("../../scripts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: func(e *testscript.Env) error {
+		e.Setenv("SOURCES", filepath.Join(scripts, "sources"))
+		e.Setenv("IMPORT", filepath.Join(scripts, "import"))
+		return nil
+	}, RequireExplicitExec: true, RequireUniqueNames: true, UpdateScripts: os.Getenv("PUP_UPDATE") != ""})
 }
 
 // TestGeneratedManual keeps pup-sched(1).
