@@ -99,7 +99,7 @@ func Run(in io.Reader, out, errs io.Writer, o Options) (Summary, error) {
 		in:      in,
 		out:     ndjson.NewWriter(out, o.MaxRecord),
 		log:     &log{w: errs},
-		clock:   clock{wall: o.Wall, frozen: o.DryRun},
+		clock:   clock{frozen: o.DryRun},
 		queue:   queue.New[*call](o.Jobs),
 		stop:    hook.NewStop(),
 		ended:   make(chan ended),
@@ -202,6 +202,7 @@ func (r *router) loop() {
 	var over <-chan time.Time // the end of the grace after a signal
 	reading, stopping := true, false
 	for reading || r.queue.Running() > 0 || !stopping && r.queue.Len() > 0 {
+		r.clock.tick(r.Wall())
 		timer.Reset(r.wait(reading, stopping))
 		from := batches
 		if !reading || r.queue.Size() > maxQueued {
@@ -210,6 +211,7 @@ func (r *router) loop() {
 		}
 		select {
 		case b := <-from:
+			r.clock.tick(r.Wall())
 			r.batch(b)
 			if b.end != nil || r.failure != nil {
 				reading = false
@@ -220,6 +222,7 @@ func (r *router) loop() {
 			r.done(e, stopping || !reading)
 		case <-timer.C:
 			if reading {
+				r.clock.tick(r.Wall())
 				r.advance(r.clock.now())
 				r.submit()
 			}
