@@ -29,6 +29,7 @@ const seconds = time.Second
 
 // Config is all that the files and flags say.
 type Config struct {
+	Spool      string // "": in memory
 	StaleAfter time.Duration
 	Hooks      []Hook
 }
@@ -40,14 +41,16 @@ type Hook struct {
 	When    *expr.Expr // nil: always
 	Command hook.Command
 	Jobs    int
-	At      string // file:line, for messages
+
+	RetryMin, RetryMax, RetryFor time.Duration
+	PermanentExit                []int
+	At                           string // file:line, for messages
 }
 
 // Options are the flags that the loader needs.
 type Options struct {
-	User  string        // of hooks that do not say theirs
-	Grace time.Duration // 0: each hook's own
-	Root  bool          // we run as root
+	User string // of hooks that do not say theirs
+	Root bool   // we run as root
 }
 
 // An Error is a mistake in a file.
@@ -106,11 +109,6 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 	}
 	lines := places(text)
 	at := func(path string, err error) error { return &Error{file, line(lines, path), err} }
-	for _, key := range planned {
-		if _, ok := tree[key]; ok {
-			return []error{at(key, fmt.Errorf("%s is not built yet; take it out, and everything is kept in memory", key))}
-		}
-	}
 	raw, err := json.Marshal(tree)
 	if err != nil {
 		return []error{at("", err)}
@@ -128,6 +126,7 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 		return errs
 	}
 	var parts struct {
+		Spool      string            `json:"spool"`
 		StaleAfter wire.Duration     `json:"stale_after"`
 		Hook       []json.RawMessage `json:"hook"`
 	}
@@ -140,10 +139,17 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 		}
 		c.StaleAfter = time.Duration(parts.StaleAfter)
 	}
+	if parts.Spool != "" {
+		if c.Spool != "" {
+			return []error{at("spool", errors.New("spool has been given by another file"))}
+		}
+		c.Spool = parts.Spool
+	}
 	var errs []error
+	hookField := HookField()
 	for i, part := range parts.Hook {
 		k, path := hookDefaults, fmt.Sprintf("hook[%d]", i)
-		if err := json.Unmarshal(part, &k); err != nil {
+		if err := hookField.Decode(path, part, &k); err != nil { // not json: it would write into the defaults' lists
 			errs = append(errs, at(path, err))
 			continue
 		}
@@ -206,8 +212,13 @@ func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]str
 		fail("when", err)
 	}
 	h.Command = hook.Command{Input: hook.Input(k.Input), Timeout: time.Duration(k.Timeout), Grace: time.Duration(k.Grace)}
-	if o.Grace > 0 {
-		h.Command.Grace = o.Grace
+	h.RetryMin, h.RetryMax, h.RetryFor = time.Duration(k.RetryMin), time.Duration(k.RetryMax), time.Duration(k.RetryFor)
+	h.PermanentExit = k.PermanentExit
+	if k.RetryMax < k.RetryMin {
+		fail("retry_max", errors.New("is less than retry_min"))
+	}
+	if slices.Contains(k.PermanentExit, 75) || slices.Contains(k.PermanentExit, 0) {
+		fail("permanent_exit", errors.New("0 is success, and 75 always asks for another attempt"))
 	}
 	if k.Timeout <= 0 {
 		fail("timeout", errors.New("must be more than zero: a hook without an end holds its name's later events for ever"))
