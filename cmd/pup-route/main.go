@@ -45,7 +45,8 @@ func program(std cmdline.Std) *cmdline.Program {
 			&cli.IntFlag{Name: "max-record", Value: ndjson.MaxWrite, Usage: "write at most `BYTES` at once; more than 4096 is not safe when several programs write to one pipe"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "do not show on standard error what hooks print"},
 		},
-		Action: func(c *cli.Context) error { return act(c, std) },
+		Commands: []*cli.Command{spoolCommand(std)},
+		Action:   func(c *cli.Context) error { return act(c, std) },
 	}
 	return p
 }

@@ -26,6 +26,8 @@ func newSource(f *os.File, n uint64, sum uint32) (source, string) {
 			return &plainSource{Reader: f}, err.Error()
 		}
 		return &fileSource{window: window{accepted: int(n), sum: sum}, f: f, at: at}, ""
+	case st.Mode()&os.ModeDevice != 0: // /dev/null, a terminal
+		return &plainSource{Reader: f}, ""
 	case st.Mode()&os.ModeNamedPipe == 0:
 		return &plainSource{Reader: f}, "standard input is neither a pipe nor a file"
 	}
