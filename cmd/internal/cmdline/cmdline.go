@@ -164,6 +164,10 @@ func tidy(err error) error {
 	if name, ok := strings.CutPrefix(msg, "flag needs an argument: -"); ok {
 		return fmt.Errorf("flag %q needs a value", dashed(name))
 	}
+	if value, name, ok := strings.Cut(msg, " for flag -"); ok {
+		name, why, _ := strings.Cut(name, ": ")
+		return fmt.Errorf("%s for flag %q: %s", value, dashed(name), why)
+	}
 	return err
 }
 
@@ -191,8 +195,10 @@ func (p *Program) permute(args []string) []string {
 			rest = append(rest, a)
 		default:
 			flags = append(flags, a)
-			if p.takesValue(a) && i+1 < len(args) {
-				i++
+			if p.takesValue(a) {
+				if i++; i == len(args) {
+					return flags // which ends with an error: the value is missing
+				}
 				flags = append(flags, args[i])
 			}
 		}

@@ -132,6 +132,7 @@ type item struct {
 type input struct {
 	items   chan item
 	taken   chan struct{} // the item has been dealt with, its bytes may go
+	done    chan struct{} // nobody takes items any more
 	waiting atomic.Bool   // no whole line is left in the buffer
 }
 
@@ -140,8 +141,16 @@ func (in *input) run(r *ndjson.Reader) {
 		in.waiting.Store(!r.Buffered())
 		l, err := r.Next()
 		in.waiting.Store(false)
-		in.items <- item{l, err}
-		<-in.taken
+		select {
+		case in.items <- item{l, err}:
+		case <-in.done:
+			return
+		}
+		select {
+		case <-in.taken:
+		case <-in.done:
+			return
+		}
 		if _, bad := errors.AsType[*ndjson.LineError](err); err != nil && !bad {
 			return
 		}
@@ -152,7 +161,8 @@ func (in *input) run(r *ndjson.Reader) {
 // output fails. Lines that were taken from the input before ctx ended still
 // get their result, which says that they were canceled.
 func (e *Engine) read(ctx, run context.Context, failed <-chan struct{}) error {
-	in := &input{items: make(chan item), taken: make(chan struct{})}
+	in := &input{items: make(chan item), taken: make(chan struct{}), done: make(chan struct{})}
+	defer close(in.done)
 	go in.run(ndjson.NewReader(e.In, e.MaxLine))
 	for {
 		select {
@@ -214,11 +224,11 @@ func (e *Engine) line(ctx, run context.Context, l ndjson.Line) {
 	if text[0] != '{' && bytes.Contains(text, []byte("://")) && bytes.IndexByte(text, ' ') < 0 {
 		text = append(ndjson.AppendString([]byte(`{"url":`), text), '}')
 	}
-	switch kind, err := lineType(text); {
+	switch kind, annotated, err := lineType(text); {
 	case err != nil:
 		e.badLine(&ndjson.LineError{No: l.No, Line: l.Raw, Err: err})
 		return
-	case kind == wire.TypeBeat:
+	case kind == wire.TypeBeat && !annotated:
 		e.emit(ndjson.Splice(nil, text, "probe", e.beat()))
 		return
 	case kind != wire.TypeTarget:
@@ -241,27 +251,29 @@ func (e *Engine) line(ctx, run context.Context, l ndjson.Line) {
 var errFound = errors.New("found")
 
 // lineType gives the type of a line; a line without one is a target. What
-// comes behind the member "type" is not looked at here.
-func lineType(text []byte) (string, error) {
-	kind := wire.TypeTarget
-	err := ndjson.Members(text, func(k, v []byte) error {
-		if string(k) != "type" {
-			return nil
+// comes behind the type of a target is not looked at here. Annotated says
+// that another pup-probe has already been at a beat.
+func lineType(text []byte) (kind string, annotated bool, err error) {
+	kind = wire.TypeTarget
+	err = ndjson.Members(text, func(k, v []byte) error {
+		switch string(k) {
+		case "probe":
+			annotated = true
+		case "type":
+			s, err := ndjson.Unquote(v)
+			if err != nil {
+				return errors.New("type: want a string")
+			}
+			if kind = s; kind == wire.TypeTarget {
+				return errFound
+			}
 		}
-		s, err := ndjson.Unquote(v)
-		if err != nil {
-			return errors.New("type: want a string")
-		}
-		kind = s
-		return errFound
+		return nil
 	})
 	if err == errFound {
 		err = nil
 	}
-	if err == nil && kind != wire.TypeTarget {
-		err = ndjson.Valid(text)
-	}
-	return kind, err
+	return kind, annotated, err
 }
 
 func (e *Engine) beat() []byte {

@@ -73,7 +73,11 @@ func (r *Runner) parseTarget(text []byte) (*Target, error) {
 
 func (t *Target) member(r *Runner, k string, v []byte) (err error) {
 	switch k {
-	case "v", "type":
+	case "type":
+	case "v":
+		if string(v) != "1" {
+			err = fmt.Errorf("version %.20s of the line format is not known here", v)
+		}
 	case "name":
 		t.Name, err = ndjson.Unquote(v)
 	case "url":

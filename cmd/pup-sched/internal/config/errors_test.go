@@ -1,0 +1,149 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// complaints gives the place and message of every mistake, and its hint behind
+// a bar.
+func complaints(t *testing.T, err error) string {
+	t.Helper()
+	var es *Errors
+	if !errors.As(err, &es) {
+		t.Fatalf("got error %v, want a list of mistakes", err)
+	}
+	var b strings.Builder
+	for _, e := range es.List() {
+		fmt.Fprintf(&b, "%d:%d: %s", e.Line, e.Column, e.Msg)
+		if e.Hint != "" {
+			b.WriteString(" | " + e.Hint)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+const good = "[[target]]\nname = \"a\"\nurl = \"tcp://a:1\"\n"
+
+func TestMistakes(t *testing.T) {
+	for _, test := range []struct{ name, text, want string }{
+		{"unknown key", good + `evry = "30s"`, `4:1: unknown key "evry" in [[target]] | did you mean "every"?`},
+		{"unknown section", good + "[default]", `4:2: unknown key "default" at the top level | did you mean "defaults"?`},
+		{"bare number", good + `every = 30`, `4:9: every takes a duration, not an integer | write every = "30s" for seconds (units: ms, s, m, h, d, w)`},
+		{"no unit", good + `every = "30"`, `4:9: every: "30" is not a duration | write a number with its unit: every = "30s" (ms, s, m, h, d, w)`},
+		{"negative", good + `timeout = "-1s"`, `4:11: timeout must not be negative`},
+		{"zero", good + `timeout = "0s"`, `4:11: the duration must be longer than 0`},
+		{"too often", good + `every = "1ms"`, `4:9: every must be at least 100ms`},
+		{"one string for a list", good + `expect = "a"`, `4:10: expect takes a list of strings, not a string | write expect = ["…", "…"]`},
+		{"number in a list", good + `expect = ["ms.total < 1", 2]`, `4:1: expect takes a list of strings, and one element is an integer | write expect = ["…", "…"]`},
+		{"label number", good + `labels = { a = 1 }`, `4:10: label "a" takes a string, not an integer; write it in quotes`},
+		{"label name", good + `labels = { "a b" = "1" }`, `4:10: "a b" can't name a label: use letters, digits and . _ -`},
+		{"too many retries", good + `retries = 21`, `4:11: retries must be from 0 to 20`},
+		{"huge number", good + `retries = 99999999999999999999`, `4:11: retries: 99999999999999999999 does not fit into 64 bits`},
+		{"enabled", good + `enabled = "yes"`, `4:11: enabled takes true or false, not a string`},
+		{"no name", "[[target]]\nurl = \"tcp://a:1\"", `1:3: the target has no name`},
+		{"no url", "[[target]]\nname = \"a\"", `1:3: the target has no url | write url = "https://www.example.org/"`},
+		{"bad name", "[[target]]\nname = \"a b\"\nurl = \"tcp://a:1\"", `2:8: name: "a b" is no name: it may hold letters, digits and . _ : @ / - and begins with a letter or digit`},
+		{"empty name", "[[target]]\nname = \"\"\nurl = \"tcp://a:1\"", `2:8: name is empty`},
+		{"name in defaults", "[defaults]\nname = \"a\"\n" + good, `2:1: name belongs to a target, not to [defaults]`},
+		{"twice", good + good, `5:8: the name "a" is taken by the target at stdin:2 | a name is an identity; give each target its own`},
+		{"unknown scheme", "[[target]]\nname = \"a\"\nurl = \"htpt://a/\"", `3:7: url: no check speaks "htpt" | did you mean "http"?`},
+		{"no scheme", "[[target]]\nname = \"a\"\nurl = \"www.example.org\"", `3:7: url: "www.example.org" has no scheme | write one such as https://www.example.org`},
+		{"no port", "[[target]]\nname = \"a\"\nurl = \"tcp://a\"", `3:7: url: names no port | write tcp://a:PORT`},
+		{"password in a url", "[[target]]\nname = \"a\"\nurl = \"http://u:geheim@a/\"", `3:7: url: holds a password | put it in an option of the check, as ${secret:NAME} or ${env:PUP_NAME} (http.password)`},
+		{"unknown check", good + `check = "tpc"`, `4:9: check: no such check as "tpc" | did you mean "tcp"?`},
+		{"unknown option", "[[target]]\nname = \"a\"\nurl = \"http://a/\"\nhttp = { metod = \"GET\" }", `4:10: http.metod: no such option | did you mean "method"?`},
+		{"wrong word", "[[target]]\nname = \"a\"\nurl = \"http://a/\"\nhttp = { method = \"GOT\" }", `4:19: http.method: "GOT" is none of GET, HEAD, POST | did you mean "GET"?`},
+		{"in a list of tables", "[[target]]\nname = \"a\"\nurl = \"http://a/\"\nhttp.steps = [{path=\"/\"}, {pat=\"/\"}]", `4:27: http.steps[1].path: is required
+4:28: http.steps[1].pat: no such option | did you mean "path"?`},
+		{"literal secret", "[[target]]\nname = \"a\"\nurl = \"redis://a/\"\nredis = { password = \"geheim\" }", `4:22: redis.password: a credential must not stand here | put it in a file NAME of the directory given by --secrets and write ${secret:NAME}, or ${env:PUP_NAME} for an environment variable`},
+		{"options of another check", good + `http = { method = "GET" }`, `4:1: the check tcp has no use for http`},
+		{"common that is of no use", good + `proxy = "http://p:1"`, `4:1: the check tcp has no use for proxy`},
+		{"options that are no table", good + `tcp = "x"`, `4:7: tcp takes a table of options, not a string | write tcp = { option = value }`},
+		{"infinite", "[[target]]\nname = \"a\"\nurl = \"http://a/\"\nhttp = { limit = inf }", `4:18: inf can't stand in a target | write it as a string`},
+		{"a date", "[[target]]\nname = \"a\"\nurl = \"http://a/\"\nhttp = { limit = 2026-01-01 }", `4:18: a date or time can't stand in a target | write it as a string`},
+		{"unknown fact", "[[target]]\nname = \"a\"\nurl = \"http://a/\"\nexpect = [\"ms.total < 5\", \"http.statos == 200\"]", `4:27: in "http.statos == 200": unknown name "http.statos" | did you mean "status"?`},
+		{"wrong type of fact", "[[target]]\nname = \"a\"\nurl = \"http://a/\"\nexpect = [\"http.status == 'x'\"]", `4:11: in "http.status == 'x'", column 13: invalid operation: == (mismatched types int and string)`},
+		{"fact of another check", good + `expect = ["http.status == 200"]`, `4:11: in "http.status == 200": unknown name "http" | did you mean "tcp"?`},
+		{"no target", "[defaults]\nevery = \"1m\"\n", "0:0: no target | write one:\n        [[target]]\n        name = \"www\"\n        url  = \"https://www.example.org/\""},
+		{"default given twice", "defaults.every = \"1m\"\n" + good + "[defaults]\ntimeout = \"1s\"\n", `5:2: "defaults" has been defined on line 1`},
+		{"one mistake of the defaults", "[defaults]\nexpect = [\"nope\"]\n" + good + strings.Replace(good, `"a"`, `"b"`, 1), `2:11: in "nope": unknown name "nope" | did you mean "type"?`},
+		{"too long", good + `labels = { a = "` + strings.Repeat("x", 4000) + `" }`, `2:8: the line of the target takes up to 4383 bytes, and a line has at most 4096 | shorten its options, or allow longer lines with --max-record`},
+		{"all in one go", "[defaults]\nevry = \"1s\"\n[[target]]\nname = \"a\"\nurl = \"x://a\"\n[[target]]\nname = 7\n[nope]\n", `2:1: unknown key "evry" in [defaults] | did you mean "every"?
+5:7: url: no check speaks "x" | there are http, https, redis, tcp
+7:8: name takes a string, not an integer | write it in quotes: name = "…"
+8:2: unknown key "nope" at the top level | there are include, defaults, target`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := loadText(t, test.text)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if got := strings.TrimSuffix(complaints(t, err), "\n"); got != test.want {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestSyntax(t *testing.T) {
+	for _, test := range []struct{ name, text, want string }{
+		{"string without an end", "[[target]]\nname = \"a\nurl = \"tcp://a:1\"\n" + good, `2:10: basic strings cannot have new lines`},
+		{"two values", "a = 1 2", `1:7: expected newline but got U+0032 '2'`},
+		{"two errors", "[[target]]\nname = \n[defaults]\nevery = 1 2\n", `2:8: unexpected character U+000A at start of value
+4:11: expected newline but got U+0032 '2'`},
+		{"key twice", good + "url = \"tcp://a:1\"", `4:1: "url" has been defined on line 3`},
+		{"key twice inline", good + "labels = { a = \"1\", a = \"2\" }", `4:21: "a" has been defined on line 4`},
+		{"table twice", "[defaults]\n[defaults]\n" + good, `2:2: "defaults" has been defined on line 1`},
+		{"table and array", "[target]\n[[target]]", `1:2: target is a list of tables, not a table | write [[target]], once for each
+2:3: [[target]] has been defined as a table on line 1`},
+		{"array and table", good + "[target]", `4:2: [target] has been defined as [[target]]`},
+		{"far from its target", good + "[defaults]\n[target.tcp]", `5:2: [target.tcp] must stand right below the [[target]] that it belongs to`},
+		{"into an inline table", good + "tcp = {}\n[target.tcp.x]", `5:9: "tcp" has been defined on line 4`},
+		{"into a table from afar", "[defaults.http]\n[defaults]\nhttp.method = \"GET\"\n" + good, `3:1: "http" has been defined on line 1`},
+		{"not UTF-8", "[[target]]\nname = \"\xff\"", `2:9: invalid UTF-8 character in basic string`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := loadText(t, test.text)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if got := complaints(t, err); !strings.Contains(got, test.want+"\n") {
+				t.Errorf("got\n%s\nwant it to contain\n%s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestErrorText(t *testing.T) {
+	_, err := loadText(t, "[[target]]\n\tname\t=\t\"ä b\" # \x1b\nurl = \"tcp://a:1\"\n")
+	if err == nil {
+		t.Fatal("no error")
+	}
+	_, err = loadText(t, "[[target]]\n\tname\t=\t\"ä b\"\nurl = \"tcp://a:1\"\n")
+	want := `stdin:2:9: name: "ä b" is no name: it may hold letters, digits and . _ : @ / - and begins with a letter or digit
+    2 | 	name	=	"ä b"
+      | 	    	 	^^^^^`
+	if got := err.Error(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestExcerptOfALongLine(t *testing.T) {
+	_, err := loadText(t, good+`labels = { a = "`+strings.Repeat("x", 200)+`", b = 1`+strings.Repeat(" ", 200)+"}")
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if len(line) > 160 {
+			t.Errorf("a line of %d bytes: %s", len(line), line)
+		}
+	}
+}
+
+func TestManyMistakes(t *testing.T) {
+	_, err := loadText(t, strings.Repeat("[[target]]\nevry=1\n", 500))
+	if got := err.Error(); !strings.HasSuffix(got, "\nand 900 more") {
+		t.Errorf("the end is %q, want a count of those left out", got[max(0, len(got)-40):])
+	}
+}

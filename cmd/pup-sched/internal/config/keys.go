@@ -1,0 +1,230 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"pup/cmd/internal/wire"
+)
+
+// A Type is what a key takes.
+type Type string
+
+// The types of keys.
+const (
+	Text      Type = "string"
+	Texts     Type = "list of strings"
+	Span      Type = "duration"
+	Count     Type = "integer"
+	Switch    Type = "boolean"
+	TextTable Type = "table of strings"
+	Lists     Type = "table of lists"
+)
+
+// A Key is a key of pup.toml: the loader and the manual both read this
+// declaration.
+type Key struct {
+	Name    string
+	Type    Type
+	Default string // as the manual shows it
+	Doc     string
+	Own     bool // only for one target, not in [defaults] or a template
+
+	check func(v *value) error
+}
+
+// The keys of a target, in the order of targetKeys.
+const (
+	keyName = iota
+	keyURL
+	keyCheck
+	keyEnabled
+	keyEvery
+	keyTimeout
+	keyExpect
+	keyWarn
+	keyRetries
+	keyRetryWait
+	keyLabels
+	keyCount
+)
+
+// targetKeys are the keys of [[target]], and those that are not a target's own
+// of [defaults] too.
+var targetKeys = [keyCount]Key{
+	keyName:      {"name", Text, "", "The identity of the target, unique in the whole configuration: letters, digits and . _ : @ / -, at most 128.", true, checkName},
+	keyURL:       {"url", Text, "", "What to check, and where. The scheme picks the check.", true, nil},
+	keyCheck:     {"check", Text, "", "The check, where the scheme of the url does not pick it.", false, nil},
+	keyEnabled:   {"enabled", Switch, "true", "false takes the target out; what it says is still checked.", false, nil},
+	keyEvery:     {"every", Span, "60s", "How often the target is due. When exactly follows from its name, so that targets are spread evenly and keep their place over restarts.", false, checkEvery},
+	keyTimeout:   {"timeout", Span, "pup-probe's, 10s", "Wall clock for a whole attempt.", false, checkPositive},
+	keyExpect:    {"expect", Texts, "the check's own", "Expressions over the result that must hold, else the target is down.", false, nil},
+	keyWarn:      {"warn", Texts, "", "Expressions that must hold, else the target is degraded.", false, nil},
+	keyRetries:   {"retries", Count, "0", "How often a failed attempt is repeated within the run, at most 20.", false, checkRetries},
+	keyRetryWait: {"retry_wait", Span, "1s", "The pause before a repeated attempt.", false, nil},
+	keyLabels:    {"labels", TextTable, "", "Copied to every result. Those of [defaults] and of the target are merged.", false, checkLabels},
+}
+
+var targetKeyIndex = indexKeys(targetKeys[:])
+
+func indexKeys(keys []Key) map[string]int {
+	m := make(map[string]int, len(keys))
+	for i, k := range keys {
+		m[k.Name] = i
+	}
+	return m
+}
+
+// accept says what is wrong with a value for the key, and what to write.
+func (k *Key) accept(v *value) (problem error, hint string) {
+	switch k.Type {
+	case Text:
+		if v.kind != stringKind {
+			return fmt.Errorf("%s takes a string, not %s", k.Name, v.kind), `write it in quotes: ` + k.Name + ` = "…"`
+		}
+		if strings.TrimSpace(v.text) == "" {
+			return fmt.Errorf("%s is empty", k.Name), ""
+		}
+	case Texts:
+		hint = `write ` + k.Name + ` = ["…", "…"]`
+		if v.kind != arrayKind {
+			return fmt.Errorf("%s takes a list of strings, not %s", k.Name, v.kind), hint
+		}
+		for i := range v.items {
+			if v.items[i].kind != stringKind {
+				return fmt.Errorf("%s takes a list of strings, and one element is %s", k.Name, v.items[i].kind), hint
+			}
+		}
+	case Span:
+		hint = `write a number with its unit: ` + k.Name + ` = "30s" (ms, s, m, h, d, w)`
+		if v.kind != stringKind {
+			if v.kind == intKind && v.text != "0" {
+				hint = fmt.Sprintf(`write %s = "%ss" for seconds (units: ms, s, m, h, d, w)`, k.Name, v.text)
+			}
+			return fmt.Errorf("%s takes a duration, not %s", k.Name, v.kind), hint
+		}
+		d, err := wire.ParseDuration(v.text)
+		if err != nil {
+			return fmt.Errorf("%s: %.80q is not a duration", k.Name, v.text), hint
+		}
+		if d < 0 {
+			return fmt.Errorf("%s must not be negative", k.Name), ""
+		}
+	case Count:
+		if v.kind != intKind {
+			return fmt.Errorf("%s takes an integer, not %s", k.Name, v.kind), ""
+		}
+		if _, err := parseInt(v.text); err != nil {
+			return fmt.Errorf("%s: %w", k.Name, err), ""
+		}
+	case Switch:
+		if v.kind != boolKind {
+			return fmt.Errorf("%s takes true or false, not %s", k.Name, v.kind), ""
+		}
+	case TextTable:
+		if v.kind != tableKind {
+			return fmt.Errorf("%s takes a table of strings, not %s", k.Name, v.kind), `write ` + k.Name + ` = { key = "value" }`
+		}
+	case Lists:
+		if v.kind != tableKind {
+			return fmt.Errorf("%s takes a table of lists, not %s", k.Name, v.kind), `write ` + k.Name + ` = { key = ["a", "b"] }`
+		}
+	}
+	if k.check != nil {
+		return k.check(v), ""
+	}
+	return nil, ""
+}
+
+// maxName bounds names: they go into the environment of hooks and into the
+// names of files.
+const maxName = 128
+
+func checkName(v *value) error {
+	if err := nameError(v.text); err != nil {
+		return fmt.Errorf("name: %w", err)
+	}
+	return nil
+}
+
+func nameError(s string) error {
+	if len(s) > maxName {
+		return fmt.Errorf("%.40q… has %d characters; at most %d are allowed", s, len(s), maxName)
+	}
+	for i := range len(s) {
+		if c := s[i]; !isAlnum(c) && (i == 0 || !strings.ContainsRune("._:@/-", rune(c))) {
+			return fmt.Errorf("%.80q is no name: it may hold letters, digits and . _ : @ / - and begins with a letter or digit", s)
+		}
+	}
+	if s == "" {
+		return fmt.Errorf("is empty")
+	}
+	return nil
+}
+
+func isAlnum(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}
+
+// The shortest and the longest interval.
+const (
+	minEvery = 100 * time.Millisecond
+	maxEvery = 366 * 24 * time.Hour
+)
+
+func checkEvery(v *value) error {
+	d, _ := wire.ParseDuration(v.text)
+	switch every := time.Duration(d); {
+	case every < minEvery:
+		return fmt.Errorf("every must be at least %s", wire.Duration(minEvery))
+	case every > maxEvery:
+		return fmt.Errorf("every must be at most %s", wire.Duration(maxEvery))
+	case every%time.Millisecond != 0:
+		return fmt.Errorf("every must be a whole number of milliseconds")
+	}
+	return nil
+}
+
+func checkPositive(v *value) error {
+	if d, _ := wire.ParseDuration(v.text); d == 0 {
+		return fmt.Errorf("the duration must be longer than 0")
+	}
+	return nil
+}
+
+func checkRetries(v *value) error {
+	if n, _ := parseInt(v.text); n < 0 || n > 20 {
+		return fmt.Errorf("retries must be from 0 to 20")
+	}
+	return nil
+}
+
+func checkLabels(v *value) error {
+	for i := range v.table.members {
+		m := &v.table.members[i]
+		if m.value.kind != stringKind {
+			return fmt.Errorf("label %.40q takes a string, not %s; write it in quotes", m.key, m.value.kind)
+		}
+		for j := range len(m.key) {
+			if c := m.key[j]; !isAlnum(c) && (j == 0 || !strings.ContainsRune("._-", rune(c))) {
+				return fmt.Errorf("%.80q can't name a label: use letters, digits and . _ -", m.key)
+			}
+		}
+		if m.key == "" {
+			return fmt.Errorf("a label needs a name")
+		}
+	}
+	return nil
+}
+
+// parseInt reads a TOML integer.
+func parseInt(text string) (int64, error) {
+	digits := strings.TrimPrefix(strings.ReplaceAll(text, "_", ""), "+")
+	n, err := strconv.ParseInt(digits, 0, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%.40s does not fit into 64 bits", text)
+	}
+	return n, nil
+}

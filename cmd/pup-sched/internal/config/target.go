@@ -1,0 +1,478 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"pup/cmd/internal/catalog"
+	"pup/cmd/internal/expr"
+	"pup/cmd/internal/lines"
+	"pup/cmd/internal/ndjson"
+	"pup/cmd/internal/schema"
+	"pup/cmd/internal/wire"
+	"pup/cmd/pup-sched/internal/sched"
+)
+
+// common describes the members of a target that many checks share. Those of
+// TLS are in the catalogue.
+var common = schema.Of(lines.Common{})
+
+// A layer is a table of settings: the defaults, a template, a target.
+type layer struct {
+	name    string // for people
+	set     [keyCount]*member
+	options []*member // members named after a check, and the common ones
+}
+
+// layer sorts the members of a table by what they mean. Wrong ones are
+// reported and left out. own allows the keys that only a target has.
+func (l *loader) layer(t *table, name string, own bool) *layer {
+	a := &layer{name: name}
+	for i := range t.members {
+		m := &t.members[i]
+		k, ok := targetKeyIndex[m.key]
+		switch {
+		case ok && targetKeys[k].Own && !own:
+			l.probs.add(m.at, "", "%s belongs to a target, not to %s", m.key, name)
+		case ok:
+			if err, h := targetKeys[k].accept(&m.value); err != nil {
+				l.probs.add(m.value.at, h, "%v", err)
+			} else {
+				a.set[k] = m
+			}
+		case common.Field(m.key) != nil:
+			a.options = append(a.options, m)
+		case m.key == "tls" || l.opt.Checks.Check(m.key) != nil:
+			if m.value.kind != tableKind {
+				l.probs.add(m.value.at, fmt.Sprintf("write %s = { option = value }", m.key), "%s takes a table of options, not %s", m.key, m.value.kind)
+			} else {
+				a.options = append(a.options, m)
+			}
+		default:
+			l.probs.add(m.at, hint(m.key, l.knownKeys()), "unknown key %q in %s", m.key, name)
+		}
+	}
+	return a
+}
+
+// knownKeys are the names that a target may hold.
+func (l *loader) knownKeys() []string {
+	var names []string
+	for i := range targetKeys {
+		names = append(names, targetKeys[i].Name)
+	}
+	names = append(names, common.Names()...)
+	names = append(names, "tls")
+	for i := range l.opt.Checks.Checks {
+		names = append(names, l.opt.Checks.Checks[i].Name)
+	}
+	return names
+}
+
+// A merged target is its layers laid over one another, the last on top.
+type merged struct {
+	layers  []*layer
+	set     [keyCount]*member
+	options []*member // the last word on each; tables are merged when encoded
+}
+
+func merge(layers ...*layer) *merged {
+	m := &merged{layers: layers}
+	for _, a := range layers {
+		for i, s := range a.set {
+			if s != nil {
+				m.set[i] = s
+			}
+		}
+	}
+	return m
+}
+
+func (m *merged) text(k int) string {
+	if s := m.set[k]; s != nil {
+		return s.value.text
+	}
+	return ""
+}
+
+func (m *merged) span(k int) time.Duration {
+	d, _ := wire.ParseDuration(m.text(k)) // accept has checked it
+	return time.Duration(d)
+}
+
+// defaultEvery is the interval where none is given.
+const defaultEvery = time.Minute
+
+type planKey struct{ every time.Duration }
+
+// target makes a target of a table.
+func (l *loader) target(t *table) {
+	own := l.layer(t, "[[target]]", true)
+	m := merge(l.defaults, own)
+	name := own.set[keyName]
+	if name == nil {
+		if t.get("name") == nil {
+			l.probs.add(t.at, "", "the target has no name")
+		}
+		return
+	}
+	if !l.claim(name) {
+		return
+	}
+	before := len(l.probs.list) + l.probs.more
+	head := l.head(m, t)
+	if len(l.probs.list)+l.probs.more > before {
+		return
+	}
+	if n := len(head) + len(name.value.text) + sched.TailMax; n > l.opt.MaxRecord {
+		l.probs.add(name.value.at, "shorten its options, or allow longer lines with --max-record", "the line of the target takes up to %d bytes, and a line has at most %d", n, l.opt.MaxRecord)
+		return
+	}
+	target := sched.Target{Head: l.arena.keep(head), Plan: l.plan(m)}
+	if l.opt.Explain == name.value.text {
+		l.explained = explain(m, &target)
+	}
+	if on := m.set[keyEnabled]; on != nil && on.value.text == "false" {
+		return
+	}
+	l.targets = append(l.targets, target)
+}
+
+// claim takes a name, and reports it when it is taken.
+func (l *loader) claim(name *member) bool {
+	key := fingerprint(name.value.text)
+	if i, ok := l.names[key]; ok && l.origins[i].name == name.value.text {
+		l.probs.add(name.value.at, "a name is an identity; give each target its own", "the name %q is taken by the target at %s", name.value.text, l.origins[i].at)
+		return false
+	}
+	l.names[key] = uint32(len(l.origins))
+	l.origins = append(l.origins, origin{name.value.text, name.value.at})
+	return true
+}
+
+// fingerprint is FNV-1a.
+func fingerprint(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	return h
+}
+
+func (l *loader) plan(m *merged) *sched.Plan {
+	key := planKey{every: defaultEvery}
+	if m.set[keyEvery] != nil {
+		key.every = m.span(keyEvery)
+	}
+	p := l.plans[key]
+	if p == nil {
+		p = &sched.Plan{Every: key.every}
+		l.plans[key] = p
+	}
+	return p
+}
+
+// head makes the line of a target up to what changes from run to run.
+func (l *loader) head(m *merged, t *table) []byte {
+	if m.set[keyURL] == nil {
+		if t.get("url") == nil {
+			l.probs.add(t.at, `write url = "https://www.example.org/"`, "the target has no url")
+		}
+		return nil
+	}
+	u := l.url(m)
+	if u == nil {
+		return nil
+	}
+	b := append(l.scratch[:0], sched.Prefix...)
+	b = append(b, m.text(keyName)...)
+	b = append(b, `","url":`...)
+	b = ndjson.AppendString(b, m.text(keyURL))
+	if m.set[keyCheck] != nil && u.Check.Name != l.schemeCheck(u) {
+		b = append(b, `,"check":`...)
+		b = ndjson.AppendString(b, u.Check.Name)
+	}
+	b = l.appendOptions(b, m, u.Check)
+	for _, k := range []int{keyExpect, keyWarn} {
+		b = l.appendExpressions(b, m.set[k], u.Check)
+	}
+	if s := m.set[keyRetries]; s != nil {
+		n, _ := parseInt(s.value.text)
+		b = strconv.AppendInt(append(b, `,"retries":`...), n, 10)
+	}
+	for _, k := range []int{keyRetryWait, keyTimeout} {
+		if m.set[k] != nil {
+			b = append(b, `,"`+targetKeys[k].Name+`":"`...)
+			b = append(append(b, wire.Duration(m.span(k)).String()...), '"')
+		}
+	}
+	if p := l.plan(m); p.Every > 0 {
+		b = append(b, `,"every":"`...)
+		b = append(append(b, wire.Duration(p.Every).String()...), '"')
+	}
+	b = appendLabels(b, m)
+	l.scratch = b
+	return b
+}
+
+func (l *loader) schemeCheck(u *catalog.URL) string {
+	c, _ := l.opt.Checks.Scheme(u.URL.Scheme)
+	return c.Name
+}
+
+// url takes the target's URL apart, and reports what is wrong with it.
+func (l *loader) url(m *merged) *catalog.URL {
+	u, err := l.opt.Checks.ParseURL(m.text(keyURL), m.text(keyCheck))
+	if err == nil {
+		return u
+	}
+	at := m.set[keyURL].value.at
+	msg := err.Error()
+	if strings.HasPrefix(msg, "check:") {
+		at = m.set[keyCheck].value.at
+	}
+	msg, h, _ := strings.Cut(msg, "; ")
+	l.probs.add(at, h, "%s", msg)
+	return nil
+}
+
+// appendOptions appends the options of the check and the common members. A
+// table in a higher layer is laid over those below, option by option.
+func (l *loader) appendOptions(b []byte, m *merged, check *catalog.Check) []byte {
+	var names []string
+	for i, a := range m.layers {
+		last := i == len(m.layers)-1
+		for _, o := range a.options {
+			usable := o.key == check.Name || slices.Contains(check.Common, o.key)
+			switch {
+			case usable && !slices.Contains(names, o.key):
+				names = append(names, o.key)
+			case !usable && last: // what defaults say need not fit every check
+				l.probs.add(o.at, "", "the check %s has no use for %s", check.Name, o.key)
+			}
+		}
+	}
+	for _, name := range names {
+		field := l.optionField(check, name)
+		start := len(b)
+		b = append(ndjson.AppendString(append(b, ','), name), ':')
+		body := len(b)
+		v := m.option(name)
+		var bad *value
+		if b, bad = v.appendJSON(b); bad != nil {
+			l.probs.add(bad.at, `write it as a string`, "%s can't stand in a target", describe(bad))
+			return b[:start]
+		}
+		for _, err := range field.Check(name, b[body:]) {
+			l.optionError(m, name, err)
+		}
+	}
+	return b
+}
+
+func describe(v *value) string {
+	if v.kind == floatKind {
+		return v.text
+	}
+	return v.kind.String()
+}
+
+func (l *loader) optionField(check *catalog.Check, name string) *schema.Field {
+	switch {
+	case name == check.Name:
+		return check.Options()
+	case name == "tls":
+		return &l.tls
+	}
+	return common.Field(name)
+}
+
+// option gives the value of an option member with all layers merged.
+func (m *merged) option(name string) *value {
+	var v *value
+	for _, a := range m.layers {
+		o := findMember(a.options, name)
+		if o == nil {
+			continue
+		}
+		if v == nil || v.kind != tableKind || o.value.kind != tableKind {
+			v = &o.value
+			continue
+		}
+		both := &table{at: o.value.table.at, members: slices.Clone(v.table.members)}
+		for _, sub := range o.value.table.members {
+			if old := both.get(sub.key); old != nil {
+				*old = sub.value
+			} else {
+				both.members = append(both.members, sub)
+			}
+		}
+		v = &value{kind: tableKind, at: o.value.at, table: both}
+	}
+	return v
+}
+
+// optionError reports what the schema found, at the place of the value.
+func (l *loader) optionError(m *merged, name string, err error) {
+	at := m.find(name)
+	if se, ok := err.(*schema.Error); ok {
+		at = m.locate(name, strings.TrimPrefix(se.Path, name), strings.HasPrefix(se.Err.Error(), "no such option"))
+	}
+	msg, h, _ := strings.Cut(err.Error(), "; ")
+	l.probs.add(at, h, "%s", msg)
+}
+
+func (m *merged) find(name string) place {
+	for _, a := range slices.Backward(m.layers) {
+		if o := findMember(a.options, name); o != nil {
+			return o.at
+		}
+	}
+	return place{}
+}
+
+// locate finds the place of a path such as ".headers.Accept" or ".steps[2]"
+// below the option member of that name, in the highest layer that has it, or
+// of as much of the path as exists. It is that of the value, or of its key.
+func (m *merged) locate(name, path string, key bool) place {
+	at, left := m.find(name), len(path)+1
+	for _, a := range slices.Backward(m.layers) {
+		o := findMember(a.options, name)
+		if o == nil {
+			continue
+		}
+		if found, rest := o.walk(path, key); len(rest) < left {
+			at, left = found, len(rest)
+		}
+	}
+	return at
+}
+
+// walk follows a path as far as it leads, and gives the place and what is
+// left of the path.
+func (o *member) walk(path string, key bool) (place, string) {
+	v := &o.value
+	switch {
+	case path == "" && key:
+		return o.at, ""
+	case path == "":
+		return v.at, ""
+	case path[0] == '[' && v.kind == arrayKind:
+		end := strings.IndexByte(path, ']')
+		i, err := strconv.Atoi(path[1:max(1, end)])
+		if err != nil || i >= len(v.items) {
+			return o.at, path
+		}
+		elem := member{at: v.items[i].at, value: v.items[i]}
+		return elem.walk(path[end+1:], key)
+	case path[0] == '.' && v.kind == tableKind:
+		for i := range v.table.members {
+			sub := &v.table.members[i]
+			rest, ok := strings.CutPrefix(path[1:], sub.key)
+			if ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
+				return sub.walk(rest, key)
+			}
+		}
+	}
+	return o.at, path
+}
+
+func (l *loader) appendExpressions(b []byte, s *member, check *catalog.Check) []byte {
+	if s == nil {
+		return b
+	}
+	b = append(ndjson.AppendString(append(b, ','), s.key), ":["...)
+	for i := range s.value.items {
+		v := &s.value.items[i]
+		if _, err := expr.Compile(v.text, check.Env()); err != nil {
+			msg, h, _ := strings.Cut(err.Error(), "; ")
+			l.probs.add(v.at, h, "%s", msg)
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = ndjson.AppendString(b, v.text)
+	}
+	return append(b, ']')
+}
+
+func appendLabels(b []byte, m *merged) []byte {
+	var labels []*member
+	for _, a := range m.layers {
+		if a.set[keyLabels] == nil {
+			continue
+		}
+		ms := a.set[keyLabels].value.table.members
+		for i := range ms {
+			j := slices.IndexFunc(labels, func(o *member) bool { return o.key == ms[i].key })
+			if j < 0 {
+				labels = append(labels, &ms[i])
+			} else {
+				labels[j] = &ms[i]
+			}
+		}
+	}
+	if labels == nil {
+		return b
+	}
+	b = append(b, `,"labels":{`...)
+	for i, o := range labels {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = ndjson.AppendString(b, o.key)
+		b = ndjson.AppendString(append(b, ':'), o.value.text)
+	}
+	return append(b, '}')
+}
+
+// appendJSON appends the value as JSON. It stops at one that JSON has no word
+// for, and returns that.
+func (v *value) appendJSON(b []byte) ([]byte, *value) {
+	var bad *value
+	switch v.kind {
+	case tableKind:
+		b = append(b, '{')
+		for i := range v.table.members {
+			o := &v.table.members[i]
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(ndjson.AppendString(b, o.key), ':')
+			if b, bad = o.value.appendJSON(b); bad != nil {
+				return b, bad
+			}
+		}
+		return append(b, '}'), nil
+	case arrayKind:
+		b = append(b, '[')
+		for i := range v.items {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			if b, bad = v.items[i].appendJSON(b); bad != nil {
+				return b, bad
+			}
+		}
+		return append(b, ']'), nil
+	case stringKind:
+		return ndjson.AppendString(b, v.text), nil
+	case boolKind:
+		return append(b, v.text...), nil
+	case intKind:
+		n, err := parseInt(v.text)
+		if err != nil {
+			return b, v
+		}
+		return strconv.AppendInt(b, n, 10), nil
+	case floatKind:
+		if strings.ContainsAny(v.text, "in") { // inf, nan
+			return b, v
+		}
+		return append(b, strings.ReplaceAll(strings.TrimPrefix(v.text, "+"), "_", "")...), nil
+	}
+	return b, v
+}
