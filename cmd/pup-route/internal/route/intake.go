@@ -11,6 +11,7 @@ type batch struct {
 	buf   []byte
 	lines []lineAt
 	input []byte // what the lines were made of, where the source knows it
+	known bool   // the lines were accepted by an earlier run
 	end   error  // io.EOF or a read error, after the lines
 }
 
@@ -46,7 +47,7 @@ func (in *intake) run(src source, r *ndjson.Reader) {
 	for b.end == nil {
 		b.add(r)
 		if b.end != nil || !r.Buffered() {
-			b.input = src.Input()
+			b.input, b.known = src.Input(), src.Known()
 			in.batches <- b
 			if b.end == nil {
 				b = <-in.back

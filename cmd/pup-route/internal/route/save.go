@@ -90,7 +90,7 @@ func (r *router) noted(n *state.Note) {
 func (r *router) save() bool {
 	var err error
 	switch {
-	case r.taken != nil:
+	case r.taken != nil && !r.taken.known:
 		err = r.spool.Commit(r.taken.input)
 	case len(r.pending) > 0:
 		err = r.spool.Flush()

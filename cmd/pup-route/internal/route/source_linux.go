@@ -12,9 +12,8 @@ import (
 )
 
 // newSource returns a reader of f from which nothing is lost between reading
-// and accepting, and a word on why not where that can't be had. Accepted
-// bytes of an earlier run, n of them with the checksum, are passed over if
-// the input still begins with them.
+// and accepting, and a word on why not where that can't be had. The input may
+// begin with what an earlier run had accepted, n bytes with the checksum.
 func newSource(f *os.File, n uint64, sum uint32) (source, string) {
 	st, err := f.Stat()
 	switch {
@@ -44,16 +43,25 @@ type window struct {
 	held     []byte
 	whole    int    // bytes of it up to the end of its last line
 	fresh    []byte // copied from the input, behind held, and not handed out
-	accepted int    // bytes to pass over at the start
+	accepted int    // what an earlier run had accepted, to be looked for at the start
 	sum      uint32
+	again    int  // bytes of fresh that it had accepted
+	known    bool // what was handed out last was
 }
 
 // Input is what the lines since the last Read were made of.
 func (w *window) Input() []byte { return w.held[:w.whole] }
 
+// Known reports whether the lines since the last Read were accepted before.
+func (w *window) Known() bool { return w.known }
+
 // hand moves fresh bytes to the reader.
 func (w *window) hand(p []byte) int {
 	n := copy(p, w.fresh)
+	if w.known = w.again > 0; w.known {
+		n = min(n, w.again)
+		w.again -= n
+	}
 	w.fresh = w.fresh[n:]
 	w.held = append(w.held, p[:n]...)
 	if i := bytes.LastIndexByte(p[:n], '\n'); i >= 0 {
@@ -62,12 +70,14 @@ func (w *window) hand(p []byte) int {
 	return n
 }
 
-// known reports whether the fresh bytes begin with what an earlier run had
-// accepted before it could take it off the input.
-func (w *window) known() bool {
+// recognize looks whether the input begins with what an earlier run had
+// accepted and could not take off it any more.
+func (w *window) recognize() {
 	n := w.accepted
 	w.accepted = 0
-	return n > 0 && n <= len(w.fresh) && crc32.Checksum(w.fresh[:n], crc32.MakeTable(crc32.Castagnoli)) == w.sum
+	if n > 0 && n <= len(w.fresh) && crc32.Checksum(w.fresh[:n], crc32.MakeTable(crc32.Castagnoli)) == w.sum {
+		w.again = n
+	}
 }
 
 // drop forgets the first n bytes of the window.
@@ -140,9 +150,7 @@ func (s *pipeSource) take(n int) error {
 		}
 		left -= got
 	}
-	if len(s.held) > 0 {
-		s.drop(n)
-	}
+	s.drop(n)
 	return nil
 }
 
@@ -175,10 +183,7 @@ func (s *pipeSource) copy(tries int) error {
 		return errors.New("another process reads our standard input")
 	}
 	s.fresh = s.buf[len(s.held):n]
-	if n := s.accepted; s.known() {
-		s.fresh = nil
-		return s.take(n)
-	}
+	s.recognize()
 	if len(s.fresh) > 0 {
 		return nil
 	}
@@ -237,14 +242,10 @@ func (s *fileSource) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	s.fresh = p[:n]
-	if n := s.accepted; s.known() {
-		s.fresh = nil
-		if err := s.take(n); err != nil {
-			return 0, err
-		}
-		return s.Read(p)
-	}
-	return s.hand(p), nil
+	s.recognize()
+	n = s.hand(p)
+	s.fresh = nil
+	return n, nil
 }
 
 func (s *fileSource) take(n int) error {
@@ -252,9 +253,7 @@ func (s *fileSource) take(n int) error {
 		return nil
 	}
 	s.at += int64(n)
-	if len(s.held) > 0 {
-		s.drop(n)
-	}
+	s.drop(n)
 	_, err := s.f.Seek(s.at, io.SeekStart)
 	return err
 }

@@ -12,7 +12,7 @@ func (r *router) take(b *batch) {
 	for i := range b.lines {
 		l := &b.lines[i]
 		if l.err == nil {
-			r.accept(l, b.raw(l), b.text(l))
+			r.accept(l, b.raw(l), b.text(l), b.known)
 		}
 		if l.err != nil {
 			r.bad++
@@ -22,13 +22,13 @@ func (r *router) take(b *batch) {
 }
 
 // accept takes a line into the state, and notes in it what is wrong with it.
-func (r *router) accept(l *lineAt, raw, text []byte) {
+func (r *router) accept(l *lineAt, raw, text []byte, known bool) {
 	if err := r.fields.scan(text); err != nil {
 		l.err = &ndjson.LineError{No: l.no, Line: raw, Err: err}
 		return
 	}
 	l.json = true
-	if !r.fields.is(wire.TypeResult) {
+	if known || !r.fields.is(wire.TypeResult) {
 		return
 	}
 	if err := r.fields.result(&r.result, text, r.table.HearsStale()); err != nil {
