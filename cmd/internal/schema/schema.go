@@ -152,6 +152,9 @@ func structField(t reflect.Type, sf reflect.StructField) Field {
 	}
 	f.Required = sf.Tag.Get("required") == "true"
 	f.Secret = sf.Tag.Get("secret") == "true"
+	if f.Type == Table {
+		f.Items.Secret = f.Secret
+	}
 	f.Large = sf.Tag.Get("large") == "true"
 	f.Min, f.Max = bound(sf.Tag.Get("min")), bound(sf.Tag.Get("max"))
 	return f

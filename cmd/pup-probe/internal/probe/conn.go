@@ -232,6 +232,39 @@ func (c *Conn) Line() (string, error) {
 	}
 }
 
+// AppendLine appends a line to dst, without its line ending, and returns the
+// result. Dst grows to max bytes at most.
+func (c *Conn) AppendLine(dst []byte, max int) ([]byte, error) {
+	start := len(dst)
+	for {
+		w := c.window()
+		i := bytes.IndexByte(w, '\n')
+		if i < 0 {
+			i = len(w)
+		}
+		if len(dst)+i > max {
+			return dst, Failf(wire.BadProtocol, "the server sent more than %d bytes", max)
+		}
+		dst = append(dst, w[:i]...)
+		if i < len(w) {
+			c.consume(i + 1)
+			if n := len(dst); n > start && dst[n-1] == '\r' {
+				dst = dst[:n-1]
+			}
+			return dst, nil
+		}
+		if i > 0 {
+			c.consume(i)
+		}
+		if err := c.fill(); err != nil {
+			if err == io.EOF && len(dst) > start {
+				err = io.ErrUnexpectedEOF
+			}
+			return dst, err
+		}
+	}
+}
+
 func (c *Conn) window() []byte {
 	if c.buf == nil {
 		return nil

@@ -22,6 +22,8 @@ type Probe struct {
 	run *Runner
 	opt *options
 
+	judges []judge
+
 	pinned     []netip.Addr // use these for pinnedHost instead of asking
 	pinnedHost string
 
@@ -75,6 +77,13 @@ func (p *Probe) TLS() *TLSFacts { return p.tlsFacts }
 // TLSOptions gives the target's TLS options.
 func (p *Probe) TLSOptions() *TLSOptions { return &p.opt.tls }
 
+// Reads says whether an expression of the target reads the fact, such as
+// "http.body", so that one which costs something is made only for those who
+// ask. The defaults of the check don't count.
+func (p *Probe) Reads(fact string) bool {
+	return slices.ContainsFunc(p.judges, func(j judge) bool { return !j.standard && j.Reads(fact) })
+}
+
 // Family gives the IP version that the target asks for: "4", "6" or "".
 func (p *Probe) Family() string { return p.opt.family }
 
@@ -107,7 +116,7 @@ type outcome struct {
 func (r *Runner) attempt(ctx context.Context, pl *plan, pinned []netip.Addr, host string) *outcome {
 	ctx, cancel := context.WithTimeout(ctx, pl.Timeout)
 	defer cancel()
-	p := &Probe{URL: pl.url, run: r, opt: &pl.common, pinned: pinned, pinnedHost: host}
+	p := &Probe{URL: pl.url, run: r, opt: &pl.common, judges: pl.judges, pinned: pinned, pinnedHost: host}
 	facts, run := pl.check.attempt(pl.opt)
 	start := time.Now()
 	p.since = start

@@ -89,7 +89,8 @@ func (p *Probe) TLSConfig(host string) (*tls.Config, error) {
 		MinVersion: tlsVersions[o.MinVersion], MaxVersion: tlsVersions[o.MaxVersion],
 		NextProtos: o.ALPN,
 	}
-	if o.ServerName != "" {
+	own := host == p.URL.Host // not one that a redirect names
+	if o.ServerName != "" && own {
 		cfg.ServerName = o.ServerName
 	}
 	for _, name := range o.Ciphers {
@@ -99,7 +100,7 @@ func (p *Probe) TLSConfig(host string) (*tls.Config, error) {
 		}
 		cfg.CipherSuites = append(cfg.CipherSuites, id)
 	}
-	if o.Cert != "" || o.Key != "" {
+	if own && (o.Cert != "" || o.Key != "") {
 		pem, err := os.ReadFile(o.Cert)
 		if err != nil {
 			return nil, Failf(wire.BadOptions, "tls.cert: %w", err)
@@ -152,7 +153,7 @@ func (p *Probe) startTLS(c *Conn, alpn []string) (*Conn, error) {
 	}
 	st := tc.ConnectionState()
 	p.tlsFacts = tlsFactsOf(&st)
-	if err := p.verify(&st, cfg.ServerName); err != nil {
+	if err := p.verify(&st, cfg.ServerName, c.host == p.URL.Host); err != nil {
 		return nil, err
 	}
 	// the context's end reaches the connection below, which interrupts this one
@@ -254,13 +255,18 @@ func keyName(key any) string {
 }
 
 // verify does what crypto/tls would have done, after the facts are taken, and
-// tells the causes apart.
-func (p *Probe) verify(st *tls.ConnectionState, name string) error {
+// tells the causes apart. Own says that the host is the target's, and none
+// that a redirect names: the pins are for that alone.
+func (p *Probe) verify(st *tls.ConnectionState, name string, own bool) error {
 	o, f := &p.opt.tls, p.tlsFacts
 	if len(st.PeerCertificates) == 0 {
 		return Failf(wire.BadTLS, "the server sent no certificate")
 	}
-	pinned, err := p.checkPin(st.PeerCertificates)
+	var pinned bool
+	var err error
+	if own {
+		pinned, err = p.checkPin(st.PeerCertificates)
+	}
 	if err != nil {
 		return err
 	}
@@ -381,6 +387,21 @@ func decodePin(s string) ([]byte, error) {
 	return b, nil
 }
 
+// parseOCSP reads and verifies an OCSP response. An issuer that signs the
+// response itself may enclose its own certificate (RFC 6960, section 4.2.1);
+// package ocsp would have that signed by the issuer as well.
+func parseOCSP(b []byte, leaf, issuer *x509.Certificate) (*ocsp.Response, error) {
+	r, err := ocsp.ParseResponseForCert(b, leaf, issuer)
+	if err == nil || issuer == nil {
+		return r, err
+	}
+	own, ownErr := ocsp.ParseResponseForCert(b, leaf, nil)
+	if ownErr == nil && own.Certificate != nil && own.Certificate.Equal(issuer) {
+		return own, nil // with issuer nil its signature is verified with the enclosed certificate
+	}
+	return nil, err
+}
+
 // checkOCSP looks at the stapled response (RFC 6066, section 8).
 func (p *Probe) checkOCSP(st *tls.ConnectionState) error {
 	o, f := &p.opt.tls, p.tlsFacts
@@ -397,7 +418,7 @@ func (p *Probe) checkOCSP(st *tls.ConnectionState) error {
 			issuer = c
 		}
 	}
-	r, err := ocsp.ParseResponseForCert(st.OCSPResponse, leaf, issuer)
+	r, err := parseOCSP(st.OCSPResponse, leaf, issuer)
 	if err != nil {
 		f.OCSP = "invalid"
 		if o.OCSP == "ignore" {
