@@ -20,7 +20,10 @@ import (
 	"pup/cmd/pup-route/internal/route"
 )
 
-func main() { os.Exit(run()) }
+func main() {
+	hook.Shim()
+	os.Exit(run())
+}
 
 func run() int {
 	std := cmdline.Std{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}

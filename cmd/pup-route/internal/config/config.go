@@ -42,6 +42,8 @@ type Hook struct {
 	Command hook.Command
 	Jobs    int
 
+	Lacks error // what this system can't do of its sandbox, where that is let pass
+
 	RetryMin, RetryMax, RetryFor time.Duration
 	PermanentExit                []int
 	At                           string // file:line, for messages
@@ -96,6 +98,9 @@ func Load(files, flags []string, o Options) (*Config, error) {
 // load adds what a file says.
 func (c *Config) load(file string, o Options, names map[string]string) []error {
 	text, err := os.ReadFile(file)
+	if err == nil && o.Root {
+		err = trusted(file)
+	}
 	if err != nil {
 		return []error{err}
 	}
@@ -220,6 +225,13 @@ func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]str
 	if slices.Contains(k.PermanentExit, 75) || slices.Contains(k.PermanentExit, 0) {
 		fail("permanent_exit", errors.New("0 is success, and 75 always asks for another attempt"))
 	}
+	h.Command.Sandbox, err = sandbox(&k.Sandbox)
+	if fail("sandbox", err); k.Sandbox.Missing == "warn" {
+		h.Lacks = h.Command.Sandbox.Available()
+		h.Command.Sandbox.Lenient = h.Lacks != nil
+	} else {
+		fail("sandbox.level", h.Command.Sandbox.Available())
+	}
 	if k.Timeout <= 0 {
 		fail("timeout", errors.New("must be more than zero: a hook without an end holds its name's later events for ever"))
 	}
@@ -229,6 +241,9 @@ func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]str
 		fail("command", err)
 	} else {
 		h.Command.Argv = append([]string{path}, k.Command[1:]...)
+		if o.Root {
+			fail("command", trusted(path))
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.Env)) {
 		value := k.Env[name]
@@ -246,6 +261,28 @@ func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]str
 		c.Hooks = append(c.Hooks, h)
 	}
 	return errs
+}
+
+// sandbox reads the keys of a sandbox.
+func sandbox(k *sandboxKeys) (hook.Sandbox, error) {
+	for _, path := range slices.Concat(k.Read, k.Write) {
+		if !filepath.IsAbs(path) {
+			return hook.Sandbox{}, fmt.Errorf("read and write: %.200q is no absolute path", path)
+		}
+		if _, err := os.Stat(path); err != nil {
+			return hook.Sandbox{}, fmt.Errorf("read and write: %w", err)
+		}
+	}
+	level := hook.Level(k.Level)
+	switch {
+	case level != hook.Strict && (len(k.Read)+len(k.Write) > 0 || !k.Network):
+		return hook.Sandbox{}, fmt.Errorf("read, write and network are kept only at level \"strict\", not %q", k.Level)
+	case level == hook.Strict && k.Gain:
+		return hook.Sandbox{}, errors.New("gain_privileges does not go with level \"strict\"")
+	}
+	return hook.Sandbox{Level: level, Network: k.Network, Read: k.Read, Write: k.Write, Privileges: k.Gain, Limits: hook.Limits{
+		Files: uint64(k.Limits.Files), Processes: uint64(k.Limits.Processes), FileMiB: uint64(k.Limits.FileMiB),
+		DataMiB: uint64(k.Limits.DataMiB), CPUS: uint64(k.Limits.CPUSeconds)}}, nil
 }
 
 // whom finds the user that a hook runs as; nil is our own.

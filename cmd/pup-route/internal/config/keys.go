@@ -33,7 +33,26 @@ type hookKeys struct {
 	RetryMax      wire.Duration     `json:"retry_max" doc:"The longest pause between attempts."`
 	RetryFor      wire.Duration     `json:"retry_for" doc:"How old a job may become. One that fails when it is older is given up: it is put aside in the spool's folder dead."`
 	PermanentExit []int             `json:"permanent_exit" doc:"Exit statuses after which a job is given up at once. 75, a signal, a time-out and a command that can't be started are always tried again."`
+	Sandbox       sandboxKeys       `json:"sandbox" doc:"What the command may do."`
 	Enabled       bool              `json:"enabled" doc:"false: the hook is checked, but never run."`
+}
+
+type sandboxKeys struct {
+	Level   string    `json:"level" enum:"off,basic,strict" doc:"off: a session of its own, and its process group is killed in the end. basic: also, every process that it has started is, wherever that went; it can't gain privileges, as set-user-ID programs do; it has limits. strict: also, it reaches only files that are listed, or that every program needs, and no dangerous system call."`
+	Network bool      `json:"network" doc:"strict: it may use the network. false leaves local sockets only."`
+	Read    []string  `json:"read" doc:"strict: files and directories that it may read and run, besides its command and the system's programs, libraries and name service."`
+	Write   []string  `json:"write" doc:"strict: files and directories that it may read, run and change."`
+	Gain    bool      `json:"gain_privileges" doc:"basic: set-user-ID programs work for it, as some sendmail programs need."`
+	Missing string    `json:"missing" enum:"fail,warn" doc:"What to do where this system lacks a part of the level. fail: refuse the configuration. warn: say so and go without."`
+	Limits  limitKeys `json:"limits" doc:"Bounds for each of its processes. 0: none."`
+}
+
+type limitKeys struct {
+	Files      int `json:"files" min:"0" doc:"Open files."`
+	Processes  int `json:"processes" min:"0" doc:"Processes of its user, all counted; root is not bound by it."`
+	FileMiB    int `json:"file_mib" min:"0" doc:"Size of a file that it writes, in MiB."`
+	DataMiB    int `json:"data_mib" min:"0" doc:"Data memory, in MiB."`
+	CPUSeconds int `json:"cpu_seconds" min:"0" doc:"CPU time."`
 }
 
 // hookDefaults are the values of keys that are not given.
@@ -46,6 +65,7 @@ var hookDefaults = hookKeys{
 	RetryMax:      wire.Duration(900 * seconds),
 	RetryFor:      wire.Duration(86400 * seconds),
 	PermanentExit: []int{64, 65, 78},
+	Sandbox:       sandboxKeys{Level: "basic", Network: true, Missing: "fail", Limits: limitKeys{Files: 256, DataMiB: 512}},
 	Enabled:       true,
 }
 

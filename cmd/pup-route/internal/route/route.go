@@ -136,6 +136,11 @@ func (r *router) use(c *config.Config) {
 		r.queue.SetLimit(h.Name, limit)
 	}
 	r.useStreams()
+	for i := range c.Hooks {
+		if h := &c.Hooks[i]; h.Lacks != nil {
+			r.log.printf("hook %s: %v; it runs without", h.Name, h.Lacks)
+		}
+	}
 	r.Config = c
 	r.table.SetRules(rules, c.StaleAfter, moved)
 }
