@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -177,9 +178,10 @@ type keyError struct {
 func (e *keyError) Error() string { return e.key + ": " + e.err.Error() }
 func (e *keyError) Unwrap() error { return e.err }
 
+// Compiled when needed: a shim, which is this program too, does not pay.
 var (
-	nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-	envForm  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	nameForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`) })
+	envForm  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`) })
 )
 
 // add checks a hook and adds it. Dir is where a relative command is looked
@@ -191,7 +193,7 @@ func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]str
 		}
 	}
 	h := Hook{Name: k.Name, Jobs: k.Jobs, At: at}
-	if !nameForm.MatchString(k.Name) {
+	if !nameForm().MatchString(k.Name) {
 		fail("name", fmt.Errorf("%.80q: a name has letters, digits, dot, dash and underscore, 64 at most", k.Name))
 	} else if first, ok := names[k.Name]; ok {
 		fail("name", fmt.Errorf("there is a hook %q already, at %s", k.Name, first))
@@ -248,7 +250,7 @@ func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]str
 	for _, name := range slices.Sorted(maps.Keys(k.Env)) {
 		value := k.Env[name]
 		switch {
-		case !envForm.MatchString(name) || strings.HasPrefix(name, "PUP_"):
+		case !envForm().MatchString(name) || strings.HasPrefix(name, "PUP_"):
 			fail("env", fmt.Errorf("%.80q can't be set: a variable has letters, digits and underscores, and PUP_ is ours", name))
 		case strings.ContainsRune(value, 0):
 			fail("env", fmt.Errorf("the value of %s holds a zero byte", name))

@@ -33,7 +33,7 @@ const frameHead = 8
 // maxFrame bounds what a reader believes a length to be.
 const maxFrame = 64 << 20
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
 // appendFrame appends a frame whose payload is the parts.
 func appendFrame(dst []byte, kind byte, parts ...[]byte) []byte {
@@ -44,7 +44,7 @@ func appendFrame(dst []byte, kind byte, parts ...[]byte) []byte {
 	}
 	body := dst[start+frameHead:]
 	binary.LittleEndian.PutUint32(dst[start:], uint32(len(body)))
-	binary.LittleEndian.PutUint32(dst[start+4:], crc32.Checksum(body, castagnoli))
+	binary.LittleEndian.PutUint32(dst[start+4:], checksum(body))
 	return dst
 }
 
@@ -60,7 +60,7 @@ func nextFrame(b []byte) (kind byte, payload []byte, n int, err error) {
 		return 0, nil, 0, errTorn
 	}
 	body := b[frameHead : frameHead+int(length)]
-	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(b[4:]) {
+	if checksum(body) != binary.LittleEndian.Uint32(b[4:]) {
 		return 0, nil, 0, errTorn
 	}
 	return body[0], body[1:], frameHead + int(length), nil

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -386,7 +385,7 @@ func (s *Spool) json(kind byte, v any) error {
 // is, for another try; any other error is final: what a failed sync has left
 // in the file nobody knows, so nothing may be written behind it.
 func (s *Spool) Commit(input []byte) error {
-	return s.write(uint64(len(input)), crc32.Checksum(input, castagnoli), true)
+	return s.write(uint64(len(input)), checksum(input), true)
 }
 
 // Flush is Commit of a batch that took no input.

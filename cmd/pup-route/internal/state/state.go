@@ -532,9 +532,7 @@ func id(parts ...string) string {
 }
 
 // hash shortens a run; runs are compared by it within one name only.
-func hash(text []byte) uint32 { return crc32.Checksum(text, castagnoli) }
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+func hash(text []byte) uint32 { return crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)) }
 
 // HearsStale reports whether a rule wants to know of stale names, so that
 // the rhythm of results matters.
