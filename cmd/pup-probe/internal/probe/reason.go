@@ -73,9 +73,13 @@ func reasonOf(err error) (wire.Reason, bool) {
 			return c.reason, true
 		}
 	}
-	_, alert := errors.AsType[tls.AlertError](err)
-	_, record := errors.AsType[tls.RecordHeaderError](err)
-	if alert || record {
+	if a, ok := alertOf(err); ok {
+		if clientAlerts[a] {
+			return wire.Denied, true
+		}
+		return wire.BadTLS, true
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return wire.BadTLS, true
 	}
 	return "", false
@@ -112,4 +116,15 @@ func (p *Probe) reason(ctx context.Context, err error) wire.Reason {
 		return wire.BadTLS
 	}
 	return wire.BadProtocol
+}
+
+// IsEnd says whether err means that the peer has closed or reset the
+// connection.
+func IsEnd(err error) bool {
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
 }
