@@ -106,7 +106,7 @@ func play(t *testing.T, c net.Conn, script string) {
 				return
 			case "hang":
 			case "tls":
-				tc := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{testCA().leaf}})
+				tc := tls.Server(readConn{c, br}, &tls.Config{Certificates: []tls.Certificate{testCA().leaf}})
 				if err := tc.Handshake(); err != nil {
 					return
 				}
@@ -120,6 +120,14 @@ func play(t *testing.T, c net.Conn, script string) {
 	}
 	io.Copy(io.Discard, br)
 }
+
+// readConn reads what a bufio.Reader has left.
+type readConn struct {
+	net.Conn
+	r io.Reader
+}
+
+func (c readConn) Read(b []byte) (int, error) { return c.r.Read(b) }
 
 func unhex(s string) []byte {
 	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))

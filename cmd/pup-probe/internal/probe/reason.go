@@ -2,7 +2,6 @@ package probe
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -73,12 +72,7 @@ func reasonOf(err error) (wire.Reason, bool) {
 			return c.reason, true
 		}
 	}
-	_, alert := errors.AsType[tls.AlertError](err)
-	_, record := errors.AsType[tls.RecordHeaderError](err)
-	if alert || record {
-		return wire.BadTLS, true
-	}
-	return "", false
+	return tlsReason(err)
 }
 
 // reason words why an attempt ended. Libraries may hide the cause, so the
