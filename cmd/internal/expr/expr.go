@@ -158,7 +158,7 @@ func (e *Expr) Paths() []string { return e.paths }
 // Reads says whether the expression reads the member or something in it.
 func (e *Expr) Reads(path string) bool {
 	return slices.ContainsFunc(e.paths, func(p string) bool {
-		return p == path || strings.HasPrefix(p, path+".")
+		return strings.HasPrefix(p, path) && (len(p) == len(path) || p[len(path)] == '.')
 	})
 }
 

@@ -133,9 +133,9 @@ func (s *httpSession) step(ctx context.Context, i int) error {
 
 // judge holds a step to what it expects.
 func (s *httpSession) judge(i int) error {
-	vars := map[string]any{"http": schema.Values(s.facts)}
+	vars := map[string]any{"http": schema.Values(s.facts, nil)}
 	if t := s.p.TLS(); t != nil {
-		vars["tls"] = schema.Values(t)
+		vars["tls"] = schema.Values(t, nil)
 	}
 	status := false
 	for _, e := range s.expects[i] {

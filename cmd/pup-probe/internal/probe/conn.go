@@ -291,3 +291,20 @@ func (c *Conn) Drain(max int64) error {
 	}
 	return err
 }
+
+// Private says whether credentials may be written to the connection: it
+// speaks TLS, or does not leave this machine.
+func (c *Conn) Private() bool {
+	if c.TLSState() != nil {
+		return true
+	}
+	switch a := c.RemoteAddr().(type) {
+	case *net.TCPAddr:
+		return a.IP.IsLoopback()
+	case *net.UDPAddr:
+		return a.IP.IsLoopback()
+	case *net.UnixAddr:
+		return true
+	}
+	return false
+}

@@ -27,14 +27,15 @@ type Probe struct {
 	pinned     []netip.Addr // use these for pinnedHost instead of asking
 	pinnedHost string
 
-	phase    wire.Phase
-	since    time.Time
-	spent    [len(phases)]time.Duration
-	reached  [len(phases)]bool
-	address  netip.AddrPort
-	tried    []attemptLine
-	tlsFacts *TLSFacts
-	ioErr    error // the first error of a connection
+	phase      wire.Phase
+	since      time.Time
+	spent      [len(phases)]time.Duration
+	reached    [len(phases)]bool
+	address    netip.AddrPort
+	tried      []attemptLine
+	tlsFacts   *TLSFacts
+	certWanted bool  // the server has asked for a client certificate
+	ioErr      error // the first error of a connection
 }
 
 var phases = [...]wire.Phase{
@@ -174,20 +175,24 @@ func wording(err error, r wire.Reason, timeout time.Duration) string {
 func (pl *plan) vars(r *Runner, o *outcome) map[string]any {
 	m := map[string]any{}
 	need := func(name string) bool { return reads(pl.judges, name) }
-	set := func(name string, v any, known bool) {
-		if known {
+	text := func(name, v string) {
+		if v != "" && need(name) {
 			m[name] = v
 		}
 	}
-	set("name", pl.Name, true)
-	set("check", pl.check.Name, true)
-	set("url", catalog.Redact(pl.URL), true)
-	set("status", string(o.status), true)
-	set("phase", string(o.phase), o.phase != "")
-	set("reason", string(o.reason), o.reason != "")
-	set("error", o.err, o.err != "")
-	set("vantage", r.Vantage, r.Vantage != "")
-	set("address", addressText(o.address), o.address.IsValid())
+	text("name", pl.Name)
+	text("check", pl.check.Name)
+	if need("url") {
+		m["url"] = catalog.Redact(pl.URL)
+	}
+	text("status", string(o.status))
+	text("phase", string(o.phase))
+	text("reason", string(o.reason))
+	text("error", o.err)
+	text("vantage", r.Vantage)
+	if need("address") {
+		text("address", addressText(o.address))
+	}
 	if need("ms") {
 		ms := map[string]any{"total": wire.MS(o.total)}
 		for i, ph := range phases {
@@ -197,14 +202,19 @@ func (pl *plan) vars(r *Runner, o *outcome) map[string]any {
 		}
 		m["ms"] = ms
 	}
-	if !pl.Due.IsZero() {
+	if !pl.Due.IsZero() && need("lag_ms") {
 		m["lag_ms"] = wire.MS(max(0, o.time.Sub(pl.Due)))
 	}
-	if o.tlsFacts != nil && need("tls") {
-		m["tls"] = schema.Values(o.tlsFacts)
+	facts := func(name string, facts any) {
+		if need(name) {
+			m[name] = schema.Values(facts, func(fact string) bool { return pl.readsFact(name, fact) })
+		}
 	}
-	if pl.check.Name != "tls" && need(pl.check.Name) {
-		m[pl.check.Name] = schema.Values(o.facts)
+	if o.tlsFacts != nil {
+		facts("tls", o.tlsFacts)
+	}
+	if pl.check.Name != "tls" {
+		facts(pl.check.Name, o.facts)
 	}
 	pl.copiedVars(m, need)
 	return m

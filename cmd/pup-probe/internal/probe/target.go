@@ -364,6 +364,24 @@ func reads(judges []judge, members ...string) bool {
 	return slices.ContainsFunc(judges, func(j judge) bool { return slices.ContainsFunc(members, j.Reads) })
 }
 
+// readsFact says whether a judge reads the fact of a member, or the whole
+// member.
+func (pl *plan) readsFact(member, fact string) bool {
+	return slices.ContainsFunc(pl.judges, func(j judge) bool {
+		return slices.ContainsFunc(j.Paths(), func(path string) bool {
+			rest, ok := strings.CutPrefix(path, member)
+			if !ok || rest != "" && rest[0] != '.' {
+				return false
+			}
+			if rest == "" {
+				return true
+			}
+			rest, ok = strings.CutPrefix(rest[1:], fact)
+			return ok && (rest == "" || rest[0] == '.')
+		})
+	})
+}
+
 func onlyTime(e *expr.Expr) bool {
 	return len(e.Paths()) > 0 && !slices.ContainsFunc(e.Paths(), func(p string) bool {
 		return !strings.HasPrefix(p, "ms.") && p != "lag_ms"

@@ -13,7 +13,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -100,6 +102,7 @@ func (p *Probe) TLSConfig(host string) (*tls.Config, error) {
 		}
 		cfg.CipherSuites = append(cfg.CipherSuites, id)
 	}
+	ours := new(tls.Certificate) // none
 	if own && (o.Cert != "" || o.Key != "") {
 		pem, err := os.ReadFile(o.Cert)
 		if err != nil {
@@ -109,7 +112,11 @@ func (p *Probe) TLSConfig(host string) (*tls.Config, error) {
 		if err != nil {
 			return nil, Failf(wire.BadOptions, "tls.cert and tls.key: %w", err)
 		}
-		cfg.Certificates = []tls.Certificate{cert}
+		ours = &cert
+	}
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		p.certWanted = true
+		return ours, nil
 	}
 	return cfg, nil
 }
@@ -149,7 +156,10 @@ func (p *Probe) startTLS(c *Conn, alpn []string) (*Conn, error) {
 	}
 	tc := tls.Client(c, cfg)
 	if err := tc.Handshake(); err != nil {
-		return nil, handshakeError(err)
+		if a, ok := alertOf(err); ok && a == handshakeFailure && p.certWanted {
+			return nil, Failf(wire.Denied, "the server refuses our client certificate, or the lack of one: %w", err)
+		}
+		return nil, HandshakeError(err)
 	}
 	st := tc.ConnectionState()
 	p.tlsFacts = tlsFactsOf(&st)
@@ -172,7 +182,7 @@ func (c *Conn) TLSState() *tls.ConnectionState {
 
 // clientAlerts are the alerts (RFC 8446, section 6.2) by which a server asks
 // for a client certificate, or refuses ours.
-var clientAlerts = map[tls.AlertError]bool{
+var clientAlerts = map[uint8]bool{
 	42:  true, // bad_certificate
 	43:  true, // unsupported_certificate
 	44:  true, // certificate_revoked
@@ -183,8 +193,28 @@ var clientAlerts = map[tls.AlertError]bool{
 	116: true, // certificate_required
 }
 
-func handshakeError(err error) error {
-	if a, ok := errors.AsType[tls.AlertError](err); ok && clientAlerts[a] {
+// handshakeFailure is the alert by which servers up to TLS 1.2 may refuse a
+// client without a certificate, among other things.
+const handshakeFailure = 40
+
+// alertOf finds the alert that the peer has sent. Package tls keeps its type
+// to itself, a number of eight bits.
+func alertOf(err error) (alert uint8, ok bool) {
+	oe, ok := errors.AsType[*net.OpError](err)
+	if !ok || oe.Op != "remote error" {
+		return 0, false
+	}
+	v := reflect.ValueOf(oe.Err)
+	if v.Kind() != reflect.Uint8 {
+		return 0, false
+	}
+	return uint8(v.Uint()), true
+}
+
+// HandshakeError words an error of the handshake, or one of the first read
+// behind it.
+func HandshakeError(err error) error {
+	if a, ok := alertOf(err); ok && clientAlerts[a] {
 		return Failf(wire.Denied, "the server refuses our client certificate, or wants one: %w", err)
 	}
 	if rh, ok := errors.AsType[tls.RecordHeaderError](err); ok {
