@@ -133,6 +133,9 @@ func redis(ctx context.Context, p *probe.Probe, opt *redisOptions, facts *redisF
 		return err
 	}
 	defer s.c.Close()
+	if err := s.safe(); err != nil {
+		return err
+	}
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -168,9 +171,6 @@ func (s *redisSession) prepare() error {
 	if name := s.p.URL.User.Username(); s.user == "" {
 		s.user = name
 	}
-	if s.login() && !s.p.URL.Scheme.TLS && !s.opt.AllowPlainAuth && !loginLoopback(s.p.URL.Host) {
-		return probe.Failf(wire.BadOptions, "redis: the credentials would be sent without TLS; write rediss://, or say redis.allow_plain_auth = true")
-	}
 	path := strings.Trim(s.p.URL.Path, "/")
 	if s.opt.DB != nil {
 		s.db = *s.opt.DB
@@ -187,6 +187,14 @@ func (s *redisSession) prepare() error {
 	}
 	if s.opt.Canary && s.opt.CanaryTTL < wire.Duration(1e6) {
 		return probe.Failf(wire.BadOptions, "redis.canary_ttl: is shorter than a millisecond")
+	}
+	return nil
+}
+
+// safe refuses to log in where everybody on the way could read the password.
+func (s *redisSession) safe() error {
+	if s.login() && !s.opt.AllowPlainAuth && !s.c.Private() {
+		return probe.Failf(wire.BadOptions, "redis: the credentials would be sent without TLS; write rediss://, or say redis.allow_plain_auth = true")
 	}
 	return nil
 }

@@ -166,6 +166,9 @@ func (s *redisSession) ask(ctx context.Context, address string, left int) (strin
 	defer other.c.Close()
 	s.p.Phase(wire.Verify)
 	if s.login() {
+		if err := other.safe(); err != nil {
+			return "", err
+		}
 		if err := other.send(s.authArgs()); err != nil {
 			return "", err
 		}
