@@ -74,10 +74,10 @@ func (i *redisInfo) text(key string, value string, f *redisFacts) bool {
 // listed takes lines that hold several values: slave0:ip=…,state=online,
 // db0:keys=3,…, master0:name=main,status=ok,….
 func (i *redisInfo) listed(key string, value string, f *redisFacts) bool {
-	name := strings.TrimRight(key, "0123456789")
-	if len(name) == len(key) || !strings.Contains(value, "=") {
+	if last := key[max(0, len(key)-1):]; last < "0" || last > "9" { // nearly all of them
 		return false
 	}
+	name := strings.TrimRight(key, "0123456789")
 	get := func(member string) string {
 		for m := range strings.SplitSeq(value, ",") {
 			if k, v, _ := strings.Cut(m, "="); k == member {
@@ -109,6 +109,8 @@ func (i *redisInfo) listed(key string, value string, f *redisFacts) bool {
 				Replicas: int(number("slaves")), Sentinels: int(number("sentinels")),
 			})
 		}
+	default:
+		return false
 	}
 	return true
 }
