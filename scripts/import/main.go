@@ -180,9 +180,7 @@ func identifier(s string) string {
 func (r *result) report() []string {
 	targets, noted := 0, 0
 	var lines []string
-	for _, n := range r.notes {
-		lines = append(lines, n)
-	}
+	lines = append(lines, r.notes...)
 	for _, t := range r.tables {
 		what := "target"
 		if t.template {
