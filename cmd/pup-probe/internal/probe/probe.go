@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -34,8 +35,9 @@ type Probe struct {
 	address    netip.AddrPort
 	tried      []attemptLine
 	tlsFacts   *TLSFacts
-	certWanted bool  // the server has asked for a client certificate
-	ioErr      error // the first error of a connection
+	certWanted bool                   // the server has asked for a client certificate
+	sessions   tls.ClientSessionCache // nil: none are kept
+	ioErr      error                  // the first error of a connection
 }
 
 var phases = [...]wire.Phase{
