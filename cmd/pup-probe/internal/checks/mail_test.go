@@ -82,6 +82,34 @@ func TestSMTPReal(t *testing.T) {
 	}
 }
 
+// TestSMTPExim is about what Exim does otherwise than Postfix.
+func TestSMTPExim(t *testing.T) {
+	says := realserver.Start(t, "exim")
+	trust, login := mailTrust(says), mailLogin(t, says, says["password"])
+	for _, tt := range []struct {
+		name, url, target, want string
+		facts                   []string
+	}{
+		{"plain", "smtp://" + says["smtp"], `"smtp":{"starttls":"off","from":"a@example.org","to":["tim@example.test"]}`, "up", []string{
+			"smtp.accepted == 1", "smtp.size_limit_bytes == 1048576", "smtp.greeting contains 'Exim'", "smtp.starttls == true"}},
+		{"STARTTLS and login", "smtp://" + says["smtp"], trust + `,"smtp":{` + login + `,"to":["x@foreign.invalid"]}`, "up", []string{"smtp.mechanism == 'PLAIN'", "tls.verified"}},
+		{"CRAM-MD5", "smtp://" + says["smtp"], `"smtp":{` + login + `,"starttls":"off","mechanism":"CRAM-MD5"}`, "up", nil},
+		{"LOGIN over TLS", "smtps://" + says["smtps"], trust + `,"smtp":{` + login + `,"mechanism":"LOGIN"}`, "up", nil},
+		{"wrong password", "smtps://" + says["smtps"], trust + `,"smtp":{` + mailLogin(t, says, "wrong") + `}`, "down denied auth", []string{"smtp.code == 535"}},
+		{"closed relay", "smtp://" + says["smtp"], `"smtp":{"starttls":"off","relay_test":"x@foreign.invalid"}`, "up", []string{"smtp.relay == 'closed'"}},
+		{"refused for now", "smtp://" + says["smtp"], `"smtp":{"starttls":"off","to":["` + says["unavailable"] + `"]}`, "down unavailable request", []string{"smtp.code == 451"}},
+		{"unknown user", "smtp://" + says["smtp"], `"smtp":{"starttls":"off","to":["nobody@example.test"]}`, "down mismatch request", []string{"smtp.code == 550"}},
+		{"LMTP instead", "lmtp://" + says["smtp"], "", "down protocol greet", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) { check(t, tt.url, tt.target).want(t, tt.want, tt.facts...) })
+	}
+	realserver.Pause(t, says, "exim")
+	check(t, "smtp://"+says["smtp"], `"timeout":"300ms"`).want(t, "down timeout greet")
+	realserver.Resume(t, says, "exim")
+	realserver.Kill(t, says, "exim")
+	check(t, "smtp://"+says["smtp"], "").want(t, "down refused connect")
+}
+
 func TestLMTPReal(t *testing.T) {
 	says := realserver.Shared(t, "mail")
 	trust := mailTrust(says)
