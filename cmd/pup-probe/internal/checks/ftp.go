@@ -77,12 +77,7 @@ func ftp(ctx context.Context, p *probe.Probe, opt *ftpOptions, facts *ftpFacts) 
 	}
 	if user == "" {
 		p.Phase(wire.Request)
-		if r, err := s.command("NOOP"); err != nil {
-			return err
-		} else if r.class() != 2 && r.code != 530 { // some want a login even for this
-			return ftpRefusal("NOOP", r)
-		}
-		return nil
+		return s.noop()
 	}
 	if err := s.auth(user, password); err != nil {
 		return err
@@ -100,6 +95,23 @@ func ftp(ctx context.Context, p *probe.Probe, opt *ftpOptions, facts *ftpFacts) 
 		path = path[:max(0, strings.LastIndexByte(path, '/'))]
 	}
 	return s.list(ctx, path)
+}
+
+// noop proves that it is FTP that is spoken: SMTP, whose greeting is the same,
+// has another answer to NOOP.
+func (s *ftpSession) noop() error {
+	r, err := s.command("NOOP")
+	switch {
+	case err != nil:
+		return err
+	case r.code == 200, r.code == 530: // some want a login even for this
+		return nil
+	case r.class() == 2 && s.features != nil:
+		return nil
+	case r.class() == 2:
+		return probe.Protocolf("NOOP: got %q, want 200", r)
+	}
+	return ftpRefusal("NOOP", r)
 }
 
 // ftpPlan checks the options, and puts in what they leave out.

@@ -166,6 +166,8 @@ func (s *ftpSession) auth(user, password string) error {
 		return err
 	case r.class() == 4:
 		return probe.Failf(wire.Unavailable, "login: got %q", r)
+	case r.code >= 500 && r.code <= 502:
+		return probe.Protocolf("login: got %q", r)
 	case r.class() == 5 || r.code == 332:
 		return probe.Failf(wire.Denied, "login: got %q", r)
 	case r.class() != 2:
