@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"pup/cmd/internal/realserver"
 )
 
 // TestGuides runs what README.md and the guides tell people to do. In a file,
@@ -18,6 +20,7 @@ import (
 // written to that file, and others are not looked at. The hosts of the
 // examples stand for servers of the test.
 func TestGuides(t *testing.T) {
+	realserver.Need(t, "bash", "jq")
 	files, err := filepath.Glob("../../../docs/guide/*.md")
 	if err != nil {
 		t.Fatal(err)

@@ -6,9 +6,11 @@
 package expr
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -156,7 +158,7 @@ func (e *Expr) Paths() []string { return e.paths }
 // Reads says whether the expression reads the member or something in it.
 func (e *Expr) Reads(path string) bool {
 	return slices.ContainsFunc(e.paths, func(p string) bool {
-		return p == path || strings.HasPrefix(p, path+".")
+		return strings.HasPrefix(p, path) && (len(p) == len(path) || p[len(path)] == '.')
 	})
 }
 
@@ -262,16 +264,29 @@ func path(n ast.Node) (string, bool) {
 // Vars decodes the members of a JSON object for Eval. Whole numbers become
 // ints, as the compiled code expects.
 func Vars(text []byte) (map[string]any, error) {
-	d := json.NewDecoder(strings.NewReader(string(text)))
-	d.UseNumber()
-	var m map[string]any
-	if err := d.Decode(&m); err != nil {
+	v, err := Value(text)
+	if err != nil {
 		return nil, err
 	}
-	for k, v := range m {
-		m[k] = number(v)
+	m, ok := v.(map[string]any)
+	if !ok {
+		return nil, errors.New("not a JSON object")
 	}
 	return m, nil
+}
+
+// Value decodes a JSON value as Vars does.
+func Value(text []byte) (any, error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return nil, err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, errors.New("more than one JSON value")
+	}
+	return number(v), nil
 }
 
 func number(v any) any {

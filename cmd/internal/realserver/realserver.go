@@ -136,6 +136,17 @@ func state(pid int) string {
 
 var errNotInstalled = errors.New("not installed")
 
+// Need skips the test where a program that it needs is not installed, and
+// fails it where nothing may be skipped.
+func Need(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			giveUp(t, fmt.Errorf("%w: %s; run scripts/install --all", errNotInstalled, p))
+		}
+	}
+}
+
 // giveUp skips the test if a program is missing and that is allowed, and fails it otherwise.
 func giveUp(t testing.TB, err error) {
 	t.Helper()

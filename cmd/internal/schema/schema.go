@@ -99,6 +99,7 @@ var (
 	durationType = reflect.TypeFor[wire.Duration]()
 	timeType     = reflect.TypeFor[time.Time]()
 	rawType      = reflect.TypeFor[json.RawMessage]()
+	bytesType    = reflect.TypeFor[[]byte]()
 )
 
 func typeField(t reflect.Type) Field {
@@ -152,6 +153,9 @@ func structField(t reflect.Type, sf reflect.StructField) Field {
 	}
 	f.Required = sf.Tag.Get("required") == "true"
 	f.Secret = sf.Tag.Get("secret") == "true"
+	if f.Type == Table {
+		f.Items.Secret = f.Secret
+	}
 	f.Large = sf.Tag.Get("large") == "true"
 	f.Min, f.Max = bound(sf.Tag.Get("min")), bound(sf.Tag.Get("max"))
 	return f

@@ -45,7 +45,11 @@ func newConn(ctx context.Context, p *Probe, nc net.Conn, host string) *Conn {
 	if sc, ok := nc.(syscall.Conn); ok && runtime.GOOS != "windows" {
 		c.raw, _ = sc.SyscallConn()
 	}
-	c.stop = context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
+	watched := ctx
+	if ctx == p.ctx {
+		watched = p.parent // the deadline needs no watching
+	}
+	c.stop = context.AfterFunc(watched, func() { nc.SetDeadline(time.Unix(1, 0)) })
 	return c
 }
 
@@ -232,6 +236,39 @@ func (c *Conn) Line() (string, error) {
 	}
 }
 
+// AppendLine appends a line to dst, without its line ending, and returns the
+// result. Dst grows to max bytes at most.
+func (c *Conn) AppendLine(dst []byte, max int) ([]byte, error) {
+	start := len(dst)
+	for {
+		w := c.window()
+		i := bytes.IndexByte(w, '\n')
+		if i < 0 {
+			i = len(w)
+		}
+		if len(dst)+i > max {
+			return dst, Failf(wire.BadProtocol, "the server sent more than %d bytes", max)
+		}
+		dst = append(dst, w[:i]...)
+		if i < len(w) {
+			c.consume(i + 1)
+			if n := len(dst); n > start && dst[n-1] == '\r' {
+				dst = dst[:n-1]
+			}
+			return dst, nil
+		}
+		if i > 0 {
+			c.consume(i)
+		}
+		if err := c.fill(); err != nil {
+			if err == io.EOF && len(dst) > start {
+				err = io.ErrUnexpectedEOF
+			}
+			return dst, err
+		}
+	}
+}
+
 func (c *Conn) window() []byte {
 	if c.buf == nil {
 		return nil
@@ -257,4 +294,21 @@ func (c *Conn) Drain(max int64) error {
 		return nil
 	}
 	return err
+}
+
+// Private says whether credentials may be written to the connection: it
+// speaks TLS, or does not leave this machine.
+func (c *Conn) Private() bool {
+	if c.TLSState() != nil {
+		return true
+	}
+	switch a := c.RemoteAddr().(type) {
+	case *net.TCPAddr:
+		return a.IP.IsLoopback()
+	case *net.UDPAddr:
+		return a.IP.IsLoopback()
+	case *net.UnixAddr:
+		return true
+	}
+	return false
 }

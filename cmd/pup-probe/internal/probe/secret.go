@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 
+	"pup/cmd/internal/ndjson"
 	"pup/cmd/internal/schema"
 	"pup/cmd/internal/wire"
 )
@@ -34,9 +35,13 @@ func (s *secrets) walk(path string, v reflect.Value) error {
 		name, _, _ := strings.Cut(sf.Tag.Get("json"), ",")
 		fv := v.Field(i)
 		switch {
-		case !sf.IsExported():
-		case fv.Kind() == reflect.Struct && sf.Anonymous:
+		case fv.Kind() == reflect.Struct && sf.Anonymous: // exported or not, as for JSON
 			if err := s.walk(path, fv); err != nil {
+				return err
+			}
+		case !sf.IsExported():
+		case fv.Kind() == reflect.Struct:
+			if err := s.walk(path+"."+name, fv); err != nil {
 				return err
 			}
 		case sf.Tag.Get("secret") == "true" && fv.Kind() == reflect.String && fv.Len() > 0:
@@ -45,6 +50,20 @@ func (s *secrets) walk(path string, v reflect.Value) error {
 				return Failf(wire.NoSecret, "%s.%s: %w", path, name, err)
 			}
 			fv.SetString(text)
+		case sf.Tag.Get("secret") == "true" && fv.Kind() == reflect.Map:
+			for it := fv.MapRange(); it.Next(); {
+				text, err := s.text(it.Value().String())
+				if err != nil {
+					return Failf(wire.NoSecret, "%s.%s.%.80s: %w", path, name, it.Key(), err)
+				}
+				fv.SetMapIndex(it.Key(), reflect.ValueOf(text))
+			}
+		case fv.Kind() == reflect.Slice && sf.Type.Elem().Kind() == reflect.Struct:
+			for i := range fv.Len() {
+				if err := s.walk(fmt.Sprintf("%s.%s[%d]", path, name, i), fv.Index(i)); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil
@@ -73,6 +92,9 @@ func (s *secrets) text(ref string) (string, error) {
 	}
 	if text != "" {
 		s.given = append(s.given, text)
+		if quoted := ndjson.AppendString(nil, text); len(quoted) > len(text)+2 { // as it would look in JSON
+			s.given = append(s.given, string(quoted[1:len(quoted)-1]))
+		}
 	}
 	return text, nil
 }

@@ -40,9 +40,6 @@ const (
 	XOAuth2         = "XOAUTH2"     // as Google and Microsoft have it
 )
 
-// Mechanisms lists all mechanisms, as the enum of an option.
-const Mechanisms = "SCRAM-SHA-512-PLUS,SCRAM-SHA-256-PLUS,SCRAM-SHA-1-PLUS,SCRAM-SHA-512,SCRAM-SHA-256,SCRAM-SHA-1,CRAM-MD5,PLAIN,LOGIN,EXTERNAL,OAUTHBEARER,XOAUTH2"
-
 // Credentials are what we can prove who we are with.
 type Credentials struct {
 	User     string
