@@ -73,9 +73,13 @@ func reasonOf(err error) (wire.Reason, bool) {
 			return c.reason, true
 		}
 	}
-	_, alert := errors.AsType[tls.AlertError](err)
-	_, record := errors.AsType[tls.RecordHeaderError](err)
-	if alert || record {
+	if a, ok := alertOf(err); ok {
+		if clientAlerts[a] {
+			return wire.Denied, true
+		}
+		return wire.BadTLS, true
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return wire.BadTLS, true
 	}
 	return "", false

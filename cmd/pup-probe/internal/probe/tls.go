@@ -13,7 +13,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -83,7 +85,7 @@ var tlsVersions = map[string]uint16{"1.0": tls.VersionTLS10, "1.1": tls.VersionT
 // TLSConfig makes the configuration of a client for the given host name. The
 // verification is left out, since StartTLS does it after the facts are taken.
 func (p *Probe) TLSConfig(host string) (*tls.Config, error) {
-	o := &p.opt.tls
+	o := p.opt.tls
 	cfg := &tls.Config{
 		ServerName: host, InsecureSkipVerify: true,
 		MinVersion: tlsVersions[o.MinVersion], MaxVersion: tlsVersions[o.MaxVersion],
@@ -100,6 +102,7 @@ func (p *Probe) TLSConfig(host string) (*tls.Config, error) {
 		}
 		cfg.CipherSuites = append(cfg.CipherSuites, id)
 	}
+	ours := new(tls.Certificate) // none
 	if own && (o.Cert != "" || o.Key != "") {
 		pem, err := os.ReadFile(o.Cert)
 		if err != nil {
@@ -109,7 +112,11 @@ func (p *Probe) TLSConfig(host string) (*tls.Config, error) {
 		if err != nil {
 			return nil, Failf(wire.BadOptions, "tls.cert and tls.key: %w", err)
 		}
-		cfg.Certificates = []tls.Certificate{cert}
+		ours = &cert
+	}
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		p.certWanted = true
+		return ours, nil
 	}
 	return cfg, nil
 }
@@ -149,7 +156,10 @@ func (p *Probe) startTLS(c *Conn, alpn []string) (*Conn, error) {
 	}
 	tc := tls.Client(c, cfg)
 	if err := tc.Handshake(); err != nil {
-		return nil, handshakeError(err)
+		if a, ok := alertOf(err); ok && a == handshakeFailure && p.certWanted {
+			return nil, Failf(wire.Denied, "the server refuses our client certificate, or the lack of one: %w", err)
+		}
+		return nil, HandshakeError(err)
 	}
 	st := tc.ConnectionState()
 	p.tlsFacts = tlsFactsOf(&st)
@@ -172,7 +182,7 @@ func (c *Conn) TLSState() *tls.ConnectionState {
 
 // clientAlerts are the alerts (RFC 8446, section 6.2) by which a server asks
 // for a client certificate, or refuses ours.
-var clientAlerts = map[tls.AlertError]bool{
+var clientAlerts = map[uint8]bool{
 	42:  true, // bad_certificate
 	43:  true, // unsupported_certificate
 	44:  true, // certificate_revoked
@@ -183,8 +193,28 @@ var clientAlerts = map[tls.AlertError]bool{
 	116: true, // certificate_required
 }
 
-func handshakeError(err error) error {
-	if a, ok := errors.AsType[tls.AlertError](err); ok && clientAlerts[a] {
+// handshakeFailure is the alert by which servers up to TLS 1.2 may refuse a
+// client without a certificate, among other things.
+const handshakeFailure = 40
+
+// alertOf finds the alert that the peer has sent. Package tls keeps its type
+// to itself, a number of eight bits.
+func alertOf(err error) (alert uint8, ok bool) {
+	oe, ok := errors.AsType[*net.OpError](err)
+	if !ok || oe.Op != "remote error" {
+		return 0, false
+	}
+	v := reflect.ValueOf(oe.Err)
+	if v.Kind() != reflect.Uint8 {
+		return 0, false
+	}
+	return uint8(v.Uint()), true
+}
+
+// HandshakeError words an error of the handshake, or one of the first read
+// behind it.
+func HandshakeError(err error) error {
+	if a, ok := alertOf(err); ok && clientAlerts[a] {
 		return Failf(wire.Denied, "the server refuses our client certificate, or wants one: %w", err)
 	}
 	if rh, ok := errors.AsType[tls.RecordHeaderError](err); ok {
@@ -258,7 +288,7 @@ func keyName(key any) string {
 // tells the causes apart. Own says that the host is the target's, and none
 // that a redirect names: the pins are for that alone.
 func (p *Probe) verify(st *tls.ConnectionState, name string, own bool) error {
-	o, f := &p.opt.tls, p.tlsFacts
+	o, f := p.opt.tls, p.tlsFacts
 	if len(st.PeerCertificates) == 0 {
 		return Failf(wire.BadTLS, "the server sent no certificate")
 	}
@@ -404,7 +434,7 @@ func parseOCSP(b []byte, leaf, issuer *x509.Certificate) (*ocsp.Response, error)
 
 // checkOCSP looks at the stapled response (RFC 6066, section 8).
 func (p *Probe) checkOCSP(st *tls.ConnectionState) error {
-	o, f := &p.opt.tls, p.tlsFacts
+	o, f := p.opt.tls, p.tlsFacts
 	if len(st.OCSPResponse) == 0 {
 		if o.OCSP == "require" {
 			return Failf(wire.BadTLS, "the server staples no OCSP response")
