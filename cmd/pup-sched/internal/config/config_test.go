@@ -237,6 +237,8 @@ name = "a"
 url = "tcp://a:1"
 active = ["office", "move"]
 every = "1h"
+recheck = "10s"
+relax = "2h"
 [[target]]
 name = "b"
 url = "tcp://b:1"
@@ -260,5 +262,8 @@ maintenance = ["patch"]`)
 	}
 	if a, b := c.Targets[0].Plan, c.Targets[1].Plan; len(a.Active) != 2 || len(a.Maintenance) != 0 || len(b.Active) != 0 || len(b.Maintenance) != 1 {
 		t.Errorf("plans %+v and %+v", a, b)
+	}
+	if p := c.Targets[0].Plan; p.Failing.Every != 10*time.Second || p.Relaxed.Every != 2*time.Hour || p.RelaxAfter != 24*time.Hour || c.Targets[1].Plan.Failing != nil {
+		t.Errorf("plan %+v", p)
 	}
 }

@@ -36,7 +36,7 @@ func TestMistakes(t *testing.T) {
 		{"no unit", good + `every = "30"`, `4:9: every: "30" is not a duration | write a number with its unit: every = "30s" (ms, s, m, h, d, w)`},
 		{"negative", good + `timeout = "-1s"`, `4:11: timeout must not be negative`},
 		{"zero", good + `timeout = "0s"`, `4:11: the duration must be longer than 0`},
-		{"too often", good + `every = "1ms"`, `4:9: every must be at least 100ms`},
+		{"too often", good + `every = "1ms"`, `4:9: an interval must be at least 100ms`},
 		{"one string for a list", good + `expect = "a"`, `4:10: expect takes a list of strings, not a string | write expect = ["…", "…"]`},
 		{"number in a list", good + `expect = ["ms.total < 1", 2]`, `4:1: expect takes a list of strings, and one element is an integer | write expect = ["…", "…"]`},
 		{"label number", good + `labels = { a = 1 }`, `4:10: label "a" takes a string, not an integer; write it in quotes`},
