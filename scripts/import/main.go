@@ -87,11 +87,20 @@ func (t *table) add(key string, value any) { t.set = append(t.set, pair{key, val
 
 // option sets a key of a table such as http.
 func (t *table) option(check, key string, value any) {
+	more, nested := value.([]pair)
 	for i := range t.set {
-		if t.set[i].key == check {
-			t.set[i].value = append(t.set[i].value.([]pair), pair{key, value})
-			return
+		if t.set[i].key != check {
+			continue
 		}
+		options := t.set[i].value.([]pair)
+		for j := range options {
+			if options[j].key == key && nested {
+				options[j].value = append(options[j].value.([]pair), more...)
+				return
+			}
+		}
+		t.set[i].value = append(options, pair{key, value})
+		return
 	}
 	t.add(check, []pair{{key, value}})
 }
