@@ -18,6 +18,7 @@ type httpOptions struct {
 	Headers  map[string]string `json:"headers" doc:"More headers."`
 	Password string            `json:"password" secret:"true" doc:"For basic authentication."`
 	Limit    float64           `json:"limit" doc:"A limit."`
+	Secret   map[string]string `json:"secret_headers" secret:"true" doc:"Credentials."`
 	Steps    []httpStep        `json:"steps" doc:"Steps."`
 	Wait     wire.Duration     `json:"wait" doc:"A wait."`
 }

@@ -475,6 +475,9 @@ func (l *loader) optionError(m *merged, name string, err error) {
 	}
 	msg, h, _ := strings.Cut(err.Error(), "; ")
 	l.probs.add(at, h, "%s", msg)
+	if strings.Contains(msg, "credential") {
+		l.probs.hide()
+	}
 }
 
 func (m *merged) find(name string) place {
