@@ -249,7 +249,7 @@ func Nearest(got string, names []string) string { return schema.DidYouMean(got, 
 var includeKey = Key{Name: "include", Type: Texts, Doc: "More files and folders to read, as patterns, relative to the file that names them. A file is read once, however often it is named."}
 
 func (l *loader) include(m *member, dir string) {
-	if err, h := includeKey.accept(&m.value); err != nil {
+	if h, err := includeKey.accept(&m.value); err != nil {
 		l.probs.add(m.value.at, h, "%v", err)
 		return
 	}

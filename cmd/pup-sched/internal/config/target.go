@@ -39,7 +39,7 @@ func (l *loader) layer(t *table, name string, scope Scope) *layer {
 		case ok && targetKeys[k].Where&scope == 0:
 			l.probs.add(m.at, "", "%s belongs to a target, not to %s", m.key, name)
 		case ok:
-			if err, h := targetKeys[k].accept(&m.value); err != nil {
+			if h, err := targetKeys[k].accept(&m.value); err != nil {
 				l.probs.add(m.value.at, h, "%v", err)
 			} else {
 				a.set[k] = m
@@ -125,7 +125,7 @@ func (l *loader) target(t *table) {
 		l.layered(t, nil)
 		return
 	}
-	if err, h := targetKeys[keyMatrix].accept(matrix); err != nil {
+	if h, err := targetKeys[keyMatrix].accept(matrix); err != nil {
 		l.probs.add(matrix.at, h, "%v", err)
 		return
 	}
