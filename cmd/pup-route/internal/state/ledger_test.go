@@ -83,8 +83,8 @@ func (s *story) start() {
 			t.Apply(n)
 		})
 	})
-	s.table.Gate = func(rule int, name, _ string, _ []byte, _ time.Time) (string, time.Time) {
-		if s.shut[s.rules[rule].Hook] {
+	s.table.Gate = func(q Question) (string, time.Time) {
+		if s.shut[s.rules[q.Rule].Hook] {
 			return "shut", time.Time{}
 		}
 		return "", time.Time{}

@@ -233,8 +233,8 @@ type Table struct {
 	emit       func(*Event)
 	note       func(*Note)
 
-	Gate Gate                                         // nil: every hook may hear of everything
-	Why  func(rule int, name, vantage, reason string) // is told why a hook is not called; nil: nobody is
+	Gate Gate                                                        // nil: every hook may hear of everything
+	Why  func(rule int, name, vantage, reason string, now time.Time) // is told why a hook is not called; nil: nobody is
 }
 
 // New returns an empty table. Emit is called for every event, in order;
@@ -446,14 +446,14 @@ func (t *Table) judgeFor(i int, e *entry, now int64) {
 			t.remind(d, r, e, run, now)
 		}
 	case status != Flapping && status != Stale && e.flapping(r):
-		t.because(i, e, "it is flapping")
+		t.because(i, e, now, "it is flapping")
 	case !e.confirms(r, status, run, now):
-		t.because(i, e, pending(r, e, status, run))
+		t.because(i, e, now, pending(r, e, status, run))
 	case status == Up:
 		t.closing(d, r, e, run, now)
 		e.drop(i)
 	case r.When != nil && !r.When(e.line):
-		t.because(i, e, "when does not hold")
+		t.because(i, e, now, "when does not hold")
 	case !t.held(i, e, now):
 		t.opening(i, d, r, e, status, run, now)
 	}
@@ -462,7 +462,16 @@ func (t *Table) judgeFor(i int, e *entry, now int64) {
 // A Gate says why a hook must not hear of a problem now, "" if it may, and
 // when to ask again if no result comes before. It is never asked about the
 // end of a problem.
-type Gate func(rule int, name, incident string, line []byte, now time.Time) (reason string, again time.Time)
+type Gate func(q Question) (reason string, again time.Time)
+
+// A Question is what a gate is asked.
+type Question struct {
+	Rule          int
+	Name, Vantage string
+	Incident      string
+	Since, Now    time.Time // of the trouble; zero if there is none yet
+	Line          []byte    // the last result
+}
 
 // gateEvery is how often a gate is asked that does not say when.
 const gateEvery = time.Minute
@@ -472,11 +481,11 @@ func (t *Table) held(i int, e *entry, now int64) bool {
 	if t.Gate == nil {
 		return false
 	}
-	id := ""
+	q := Question{Rule: i, Name: e.name, Vantage: e.vantage, Now: time.Unix(0, now).UTC(), Line: e.line}
 	if e.trouble != 0 {
-		id = incident(e)
+		q.Incident, q.Since = incident(e), time.Unix(0, e.trouble).UTC()
 	}
-	reason, again := t.Gate(i, e.name, id, e.line, time.Unix(0, now).UTC())
+	reason, again := t.Gate(q)
 	if reason == "" {
 		return false
 	}
@@ -487,13 +496,13 @@ func (t *Table) held(i int, e *entry, now int64) bool {
 	if e.again == 0 || at < e.again {
 		e.again = at
 	}
-	t.because(i, e, reason)
+	t.because(i, e, now, reason)
 	return true
 }
 
-func (t *Table) because(rule int, e *entry, reason string) {
+func (t *Table) because(rule int, e *entry, now int64, reason string) {
 	if t.Why != nil {
-		t.Why(rule, e.name, e.vantage, reason)
+		t.Why(rule, e.name, e.vantage, reason, time.Unix(0, now).UTC())
 	}
 }
 
@@ -667,10 +676,14 @@ func id(parts ...string) string {
 // hash shortens a run; runs are compared by it within one name only.
 func hash(text []byte) uint32 { return crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)) }
 
-// Trouble reports whether a name is anything but up, as any vantage sees it
-// that is not named, and when its last result came; the zero time if none did.
-func (t *Table) Trouble(name string) (bad bool, seen time.Time) {
-	e := t.names[name]
+// Trouble reports whether a name is anything but up, as the vantage sees it,
+// and when its last result came; the zero time if none did.
+func (t *Table) Trouble(name, vantage string) (bad bool, seen time.Time) {
+	key := name
+	if vantage != "" {
+		key += "\x00" + vantage
+	}
+	e := t.names[key]
 	if e == nil {
 		return false, time.Time{}
 	}
