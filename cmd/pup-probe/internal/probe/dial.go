@@ -53,12 +53,9 @@ func (p *Probe) DialHost(ctx context.Context, network, host string, port int) (*
 	if p.opt.proxy != nil && network == "tcp" {
 		return p.dialProxy(ctx, host, port)
 	}
-	addrs := p.pinned
-	if addrs == nil || host != p.pinnedHost {
-		var err error
-		if addrs, err = p.Lookup(ctx, host); err != nil {
-			return nil, err
-		}
+	addrs, err := p.targetAddrs(ctx, host)
+	if err != nil {
+		return nil, err
 	}
 	p.Phase(wire.Connect)
 	var errs []error
@@ -75,6 +72,15 @@ func (p *Probe) DialHost(ctx context.Context, network, host string, port int) (*
 		}
 	}
 	return nil, p.worst(ctx, errs)
+}
+
+// targetAddrs gives the addresses of host: the one that this attempt is about,
+// or all that there are.
+func (p *Probe) targetAddrs(ctx context.Context, host string) ([]netip.Addr, error) {
+	if p.pinned != nil && host == p.pinnedHost {
+		return p.pinned, nil
+	}
+	return p.Lookup(ctx, host)
 }
 
 // worst joins the errors of several addresses. What the peers did counts for
