@@ -139,6 +139,7 @@ type httpSession struct {
 	facts    *httpFacts
 	base     *url.URL // the target's, without what is not sent
 	jar      http.CookieJar
+	sent     string // the cookies of the jar that the last request had
 	captured map[string]string
 	expects  [][]*expr.Expr // of the steps
 }
@@ -146,9 +147,7 @@ type httpSession struct {
 // prepare checks what the schema of the options can't say.
 func (s *httpSession) prepare() error {
 	o := s.opt
-	u := *s.p.URL.URL
-	u.User, u.Fragment = nil, ""
-	s.base = &u
+	s.base = httpBare(s.p.URL.URL)
 	plain := !s.p.URL.Scheme.TLS && !httpLoopback(s.p.URL.Host)
 	if plain && !o.AllowPlainAuth && s.hasCredentials() {
 		return probe.Failf(wire.BadOptions, "http: credentials over a connection without TLS; use https, or say http.allow_plain_auth = true")
@@ -166,6 +165,16 @@ func (s *httpSession) prepare() error {
 		return probe.Failf(wire.BadOptions, "http: method, body and form belong into the steps when there are steps")
 	}
 	return s.prepareSteps()
+}
+
+// httpBare gives u without what is not sent.
+func httpBare(u *url.URL) *url.URL {
+	if u.User == nil && u.Fragment == "" {
+		return u
+	}
+	bare := *u
+	bare.User, bare.Fragment = nil, ""
+	return &bare
 }
 
 func (s *httpSession) user() string {
@@ -216,12 +225,13 @@ func (r *httpRequest) check(path string) error {
 // exchange sends one request over a connection of its own and reads the head
 // of the response. The caller closes the connection.
 func (s *httpSession) exchange(ctx context.Context, u *url.URL, r *httpRequest) (*httpconn.Response, *probe.Conn, error) {
-	req, err := s.request(u, r)
+	c, err := s.dial(ctx, u)
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := s.dial(ctx, u)
+	req, err := s.request(u, r)
 	if err != nil {
+		c.Close()
 		return nil, nil, err
 	}
 	x := httpconn.New(s.p, c)
@@ -298,13 +308,12 @@ func (s *httpSession) request(u *url.URL, r *httpRequest) (*httpconn.Request, er
 	if r != &s.opt.httpRequest {
 		s.setFields(req, r, own)
 	}
-	if s.jar != nil {
-		if text := httpCookieText(s.jar.Cookies(u)); text != "" {
-			if given := req.Fields.Get("cookie"); given != "" {
-				text = given + "; " + text
-			}
-			req.Fields.Set("cookie", text)
+	if s.sent = s.cookiesFor(u); s.sent != "" {
+		text := s.sent
+		if given := req.Fields.Get("cookie"); given != "" {
+			text = given + "; " + text
 		}
+		req.Fields.Set("cookie", text)
 	}
 	for _, f := range req.Fields {
 		if !httpconn.FieldValue(f.Value) {

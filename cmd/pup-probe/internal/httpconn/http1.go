@@ -26,6 +26,7 @@ func (h *http1) Do(req *Request) (*Response, error) {
 	*b = appendRequest((*b)[:0], req)
 	_, werr := h.c.Write(*b)
 	giveBack(b)
+	method := req.Method // the rest of the request need not wait with us
 	h.p.Phase(wire.Wait)
 	if err := h.c.Wait(); err != nil {
 		if werr != nil { // a server may answer, and close, before it has read all
@@ -40,7 +41,7 @@ func (h *http1) Do(req *Request) (*Response, error) {
 			return nil, err
 		}
 		if resp.Status >= 200 {
-			return resp, h.frame(req.Method, resp)
+			return resp, h.frame(method, resp)
 		}
 		if resp.Status == 101 {
 			return nil, probe.Protocolf("status 101: nobody asked for another protocol")

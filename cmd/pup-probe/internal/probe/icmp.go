@@ -54,7 +54,7 @@ type Echo struct {
 // DialICMP opens a socket for echo requests to the target: one for which no
 // right is needed, or else a raw one. It marks the phases resolve and connect.
 func (p *Probe) DialICMP(ctx context.Context, o EchoOptions) (*ICMP, error) {
-	addrs, err := p.targetAddrs(ctx, p.URL.Host)
+	addrs, err := p.Lookup(ctx, p.URL.Host)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -72,7 +73,16 @@ func reasonOf(err error) (wire.Reason, bool) {
 			return c.reason, true
 		}
 	}
-	return tlsReason(err)
+	if a, ok := alertOf(err); ok {
+		if clientAlerts[a] {
+			return wire.Denied, true
+		}
+		return wire.BadTLS, true
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return wire.BadTLS, true
+	}
+	return "", false
 }
 
 // reason words why an attempt ended. Libraries may hide the cause, so the

@@ -22,7 +22,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ocsp"
@@ -92,7 +91,7 @@ var tlsVersions = map[string]uint16{"1.0": tls.VersionTLS10, "1.1": tls.VersionT
 // TLSConfig makes the configuration of a client for the given host name. The
 // verification is left out, since StartTLS does it after the facts are taken.
 func (p *Probe) TLSConfig(host string) (*tls.Config, error) {
-	o := &p.opt.tls
+	o := p.opt.tls
 	cfg := &tls.Config{
 		ServerName: host, InsecureSkipVerify: true,
 		MinVersion: tlsVersions[o.MinVersion], MaxVersion: tlsVersions[o.MaxVersion],
@@ -109,12 +108,17 @@ func (p *Probe) TLSConfig(host string) (*tls.Config, error) {
 		}
 		cfg.CipherSuites = append(cfg.CipherSuites, id)
 	}
+	ours := new(tls.Certificate) // none
 	if own && (o.Cert != "" || o.Key != "") {
 		cert, err := clientCertificate(o.Cert, o.Key)
 		if err != nil {
 			return nil, err
 		}
-		cfg.Certificates = []tls.Certificate{cert}
+		ours = &cert
+	}
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		p.certWanted = true
+		return ours, nil
 	}
 	return cfg, nil
 }
@@ -164,22 +168,14 @@ func (p *Probe) startTLS(c *Conn, alpn []string) (*Conn, error) {
 	if cfg.NextProtos == nil {
 		cfg.NextProtos = alpn
 	}
-	asked := false
-	own := tls.Certificate{}
-	if len(cfg.Certificates) > 0 {
-		own = cfg.Certificates[0]
-	}
-	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		asked = true
-		return &own, nil
-	}
+	p.certWanted = false
 	tc := tls.Client(c, cfg)
 	if err := tc.Handshake(); err != nil {
-		return nil, p.handshakeError(err, asked)
+		return nil, p.HandshakeError(err)
 	}
 	st := tc.ConnectionState()
 	p.tlsFacts = tlsFactsOf(&st)
-	p.tlsFacts.ClientCertificate = &asked
+	p.tlsFacts.ClientCertificate = new(p.certWanted)
 	if err := p.verify(&st, cfg.ServerName, c.host == p.URL.Host); err != nil {
 		return nil, err
 	}
@@ -229,28 +225,13 @@ func alertOf(err error) (tls.AlertError, bool) {
 	return tls.AlertError(v.Uint()), true
 }
 
-// tlsReason words what crypto/tls says, at whatever time: with TLS 1.3 a
-// server refuses a client certificate only after our handshake is over.
-func tlsReason(err error) (wire.Reason, bool) {
-	if a, ok := alertOf(err); ok {
-		if clientAlerts[a] {
-			return wire.Denied, true
-		}
-		return wire.BadTLS, true
-	}
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return wire.BadTLS, true
-	}
-	return "", false
-}
-
-// handshakeError words why a handshake failed. Asked says that the server
-// wanted a client certificate.
-func (p *Probe) handshakeError(err error, asked bool) error {
+// HandshakeError words an error of the handshake, or one of the first read
+// behind it: with TLS 1.3 a server refuses a client certificate only then.
+func (p *Probe) HandshakeError(err error) error {
 	a, alert := alertOf(err)
 	given := p.opt.tls.Cert != ""
 	switch {
-	case alert && (clientAlerts[a] || asked && a == alertHandshakeFailure):
+	case alert && (clientAlerts[a] || p.certWanted && a == alertHandshakeFailure):
 		if given {
 			return Failf(wire.Denied, "the server refuses our client certificate: %w", err)
 		}
@@ -264,29 +245,6 @@ func (p *Probe) handshakeError(err error, asked bool) error {
 		return Failf(wire.BadTLS, "the server does not speak TLS here: got %.20q", rh.RecordHeader[:])
 	}
 	return err
-}
-
-// Accepted makes sure that the server takes our client certificate, or does
-// without one. With TLS 1.3 it says so only after the handshake, so that the
-// end of what we send is said, and the server's answer to that awaited for a
-// second at most. Nothing can be sent on c afterwards.
-func (p *Probe) Accepted(c *Conn) error {
-	tc, ok := c.Conn.(*tls.Conn)
-	if !ok || p.tlsFacts == nil || !*p.tlsFacts.ClientCertificate || tc.ConnectionState().Version < tls.VersionTLS13 {
-		return nil
-	}
-	if err := tc.CloseWrite(); err != nil {
-		return p.handshakeError(err, true)
-	}
-	c.SetReadDeadline(time.Now().Add(time.Second))
-	_, err := tc.Read(make([]byte, 1))
-	if _, alert := alertOf(err); alert {
-		return p.handshakeError(err, true)
-	}
-	if errors.Is(err, syscall.ECONNRESET) {
-		return Failf(wire.Denied, "the server resets the connection after it has asked for a client certificate: %w", err)
-	}
-	return c.ctx.Err()
 }
 
 func daysLeft(t time.Time) *float64 {
@@ -348,7 +306,7 @@ func keyName(key any) string {
 // tells the causes apart. Own says that the host is the target's, and none
 // that a redirect names: the pins are for that alone.
 func (p *Probe) verify(st *tls.ConnectionState, name string, own bool) error {
-	o, f := &p.opt.tls, p.tlsFacts
+	o, f := p.opt.tls, p.tlsFacts
 	if len(st.PeerCertificates) == 0 {
 		return Failf(wire.BadTLS, "the server sent no certificate")
 	}
@@ -620,7 +578,7 @@ var tlsFeature, mustStaple = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, 
 
 // checkOCSP looks at the stapled response (RFC 6066, section 8).
 func (v *verification) checkOCSP(st *tls.ConnectionState) error {
-	o, f, leaf := &v.opt.tls, v.tlsFacts, st.PeerCertificates[0]
+	o, f, leaf := v.opt.tls, v.tlsFacts, st.PeerCertificates[0]
 	if len(st.OCSPResponse) == 0 {
 		demanded := slices.ContainsFunc(leaf.Extensions, func(e pkix.Extension) bool {
 			return e.Id.Equal(tlsFeature) && bytes.Equal(e.Value, mustStaple)
