@@ -175,5 +175,5 @@ func (s *icmpSeries) sum() error {
 	case f.Trouble != "":
 		return probe.Failf(wire.Unreachable, "%s", f.Trouble)
 	}
-	return probe.Failf(wire.Timeout, "none of %d echo requests was answered", *f.Sent)
+	return probe.Failf(wire.Timeout, "none of %d packets was answered", *f.Sent)
 }

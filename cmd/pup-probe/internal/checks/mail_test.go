@@ -165,7 +165,7 @@ func TestMailtripReal(t *testing.T) {
 		{"POP3 password", "mailtrip://" + says["smtp"], trust + `,"mailtrip":{` + to + wrong + `,"fetch":"pop3://` + says["pop3"] + `"}`, "down denied auth", []string{"mailtrip.leg == 'open'"}},
 		{"another mailbox", "mailtrip://" + says["smtp"], trust + `,"timeout":"1500ms","mailtrip":{"to":"tim@example.test","poll":"50ms",` + login + `,"fetch":"imap://` + says["imap"] + `"}`, "down timeout wait",
 			[]string{"mailtrip.leg == 'deliver'", "error contains 'not arrived'"}},
-		{"thrown away", "mailtrip://" + says["relay"], trust + `,"timeout":"1500ms","mailtrip":{"to":"x@foreign.invalid","poll":"50ms",` + login + `,"fetch":"pop3://` + says["pop3"] + `"}`, "down timeout wait", []string{"mailtrip.leg == 'deliver'"}},
+		{"thrown away", "mailtrip://" + says["relay"], trust + `,"timeout":"1500ms","mailtrip":{"to":"x@foreign.invalid","poll":"1m",` + login + `,"fetch":"pop3://` + says["pop3"] + `"}`, "down timeout wait", []string{"mailtrip.leg == 'deliver'"}},
 		{"no such recipient", "mailtrip://" + says["smtp"], trust + `,"mailtrip":{"to":"nobody@example.test",` + login + `,"fetch":"imap://` + says["imap"] + `"}`, "down mismatch request", []string{"mailtrip.leg == 'submit'", "mailtrip.code == 550"}},
 		{"SMTP where IMAP should be", "mailtrip://" + says["smtp"], trust + `,"mailtrip":{` + to + login + `,"fetch":"imap://` + says["smtp"] + `"}`, "down protocol greet", []string{"mailtrip.leg == 'open'"}},
 		{"nothing where IMAP should be", "mailtrip://" + says["smtp"], trust + `,"mailtrip":{` + to + login + `,"fetch":"imap://` + closedPort(t) + `"}`, "down refused connect", []string{"mailtrip.leg == 'open'"}},

@@ -379,48 +379,76 @@ func TestTLSTrouble(t *testing.T) {
 	})
 }
 
-func TestTLSTalks(t *testing.T) {
-	talks(t, "tls://HOST", []talk{
-		{"plain text", `"timeout":"2s"`, "S: HTTP/1.1 400 Bad Request", "down tls tls", []string{"error contains 'does not speak TLS'"}},
-		{"silent", `"timeout":"200ms"`, "! hang", "down timeout tls", nil},
-		{"resets in the handshake", "", "Cx 16\n! reset", "down reset tls", nil},
-		{"alert", "", "Sx 15 0303 0002 0228", "down tls tls", []string{"error contains 'handshake failure'"}},
-	})
-	fine := trustTestCA() + `,"warn":["tls.days_left > 0"]`
-	for _, tt := range []struct {
-		scheme string
-		talks  []talk
-	}{
-		{"smtp", []talk{
-			{"up", fine, "S: 220-hi\nS: 220 mail ESMTP\nC: EHLO pup.invalid\nS: 250-mail\nS: 250 STARTTLS\nC: STARTTLS\nS: 220 go\n! tls", "up", []string{"ms.greet > 0", "ms.tls > 0"}},
-			{"busy", fine, "S: 421 too busy", "down unavailable greet", nil},
-			{"no TLS", fine, "S: 220 x\nC: EHLO pup.invalid\nS: 250 x\nC: STARTTLS\nS: 502 no", "down tls greet", nil},
-			{"injected", fine, "S: 220 x\nC: EHLO pup.invalid\nS: 250 x\nC: STARTTLS\nS: 220 go\\\nS: \nS: 250 evil", "down protocol tls", nil},
-			{"another protocol", fine, "S: SSH-2.0-x", "down protocol greet", nil},
-		}},
-		{"imap", []talk{
-			{"up", fine, "S: * OK hi\nC: a STARTTLS\nS: * CAPABILITY x\nS: a OK go\n! tls", "up", nil},
-			{"bye", fine, "S: * BYE no", "down unavailable greet", nil},
-		}},
-		{"pop3", []talk{{"up", fine, "S: +OK hi\nC: STLS\nS: +OK go\n! tls", "up", nil}, {"no TLS", fine, "S: +OK hi\nC: STLS\nS: -ERR no", "down tls greet", nil}}},
-		{"ftp", []talk{{"up", fine, "S: 220 hi\nC: AUTH TLS\nS: 234 go\n! tls", "up", nil}}},
-		{"nntp", []talk{{"up", fine, "S: 200 hi\nC: STARTTLS\nS: 382 go\n! tls", "up", nil}}},
-		{"sieve", []talk{{"up", fine, "S: \"IMPLEMENTATION\" \"x\"\nS: \"STARTTLS\"\nS: OK\nC: STARTTLS\nS: OK\n! tls", "up", nil}}},
-		{"ldap", []talk{
-			{"up", fine, "Cx 301d 0201 01 7718 8016 312e332e362e312e342e312e313436362e3230303337\nSx 300c 020101 7807 0a0100 0400 0400\n! tls", "up", nil},
-			{"unavailable", fine, "Sx 300c 020101 7807 0a0134 0400 0400", "down unavailable greet", nil},
-			{"no TLS", fine, "Sx 300c 020101 7807 0a0102 0400 0400", "down tls greet", nil},
-		}},
-		{"postgres", []talk{
-			{"up", fine, "Cx 00000008 04d2162f\nS: S\\\n! tls", "up", nil},
-			{"no TLS", fine, "Cx 00000008 04d2162f\nS: N\\", "down tls greet", nil},
-		}},
-		{"mysql", []talk{{"up", fine, "Sx 2e000000 0a 382e3000 01000000 6162636465666768 00 00ff 21 0200 ff00 15 00000000000000000000 616263646566676869 00\n" +
-			"Cx 20000001 008a0000 00000001 2d 0000000000000000000000000000000000000000000000\n! tls", "up", nil}}},
-		{"xmpp", []talk{{"up", fine, "C. <?xml version='1.0'?><stream:stream to='127.0.0.1' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>\nS: <?xml version='1.0'?><stream:stream><stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>\\\n" +
-			"C. <starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>\nS: <proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>\\\n! tls", "up", nil}}},
+func TestTLSInside(t *testing.T) {
+	trust := trustTestCA() + `,"warn":["tls.days_left > 0"]`
+	for scheme, list := range map[string][]talk{
+		"tls+smtp": {
+			{"up", trust, "S: 220-a\nS: 220 b\nC: EHLO pup.invalid\nS: 250-a\nS: 250 STARTTLS\nC: STARTTLS\nS: 220 go\n! tls", "up", []string{"ms.greet > 0", "tls.verified"}},
+			{"busy", trust, "S: 421 busy", "down unavailable greet", nil},
+			{"not offered", trust, "S: 220 b\nC: EHLO pup.invalid\nS: 250 b\nC: STARTTLS\nS: 502 no", "down tls greet", []string{"error contains '502 no'"}},
+			{"another protocol", trust + `,"timeout":"300ms"`, "S: * OK imap", "down timeout greet", nil},
+			{"injected", trust, "S: 220 b\nC: EHLO pup.invalid\nS: 250 b\nC: STARTTLS\nSx 32 32 30 20 67 6f 0d 0a 78 79", "down protocol tls", nil},
+			{"endless", trust, strings.Repeat("S: 220-more\n", 101), "down protocol greet", nil},
+			{"untrusted", "", "S: 220 b\nC: EHLO pup.invalid\nS: 250 b\nC: STARTTLS\nS: 220 go\n! tls", "down certificate-untrusted tls", nil},
+		},
+		"tls+lmtp":  {{"up", trust, "S: 220 b\nC: LHLO pup.invalid\nS: 250 STARTTLS\nC: STARTTLS\nS: 220 go\n! tls", "up", nil}},
+		"tls+ftp":   {{"up", trust, "S: 220-Hello\nS:  you\nS: 220 ftp\nC: AUTH TLS\nS: 234 go\n! tls", "up", nil}},
+		"tls+nntp":  {{"up", trust, "S: 200 news\nC: STARTTLS\nS: 382 go\n! tls", "up", nil}},
+		"tls+imap":  {{"up", trust, "S: * OK hi\nC: a STARTTLS\nS: * CAPABILITY x\nS: a OK go\n! tls", "up", nil}, {"refused", trust, "S: * OK hi\nC: a STARTTLS\nS: a BAD no", "down tls greet", nil}},
+		"tls+pop3":  {{"up", trust, "S: +OK hi\nC: STLS\nS: +OK go\n! tls", "up", nil}, {"refused", trust, "S: +OK hi\nC: STLS\nS: -ERR no", "down tls greet", nil}},
+		"tls+sieve": {{"up", trust, "S: \"STARTTLS\"\nS: OK\nC: STARTTLS\nS: OK go\n! tls", "up", nil}},
+		"tls+ldap": {
+			{"up", trust, "Cx 30 1d 02 01 01 77 18 80 16 312e332e362e312e342e312e313436362e3230303337\nSx 30 0c 02 01 01 78 07 0a 01 00 04 00 04 00\n! tls", "up", nil},
+			{"refused", trust, "Cx 30\nSx 30 0c 02 01 01 78 07 0a 01 34 04 00 04 00", "down tls greet", []string{"error contains 'LDAP result 52'"}},
+			{"garbage", trust, "Cx 30\nS: garbage", "down protocol greet", nil},
+			{"long", trust, "Cx 30\nSx 30 84 7f ff ff ff", "down protocol greet", nil},
+		},
+		"tls+postgres": {
+			{"up", trust, "Cx 00 00 00 08 04 d2 16 2f\nSx 53\n! tls", "up", nil},
+			{"refused", trust, "Cx 00 00 00 08 04 d2 16 2f\nSx 4e", "down tls greet", nil},
+			{"garbage", trust, "Cx 00 00 00 08 04 d2 16 2f\nS: x", "down protocol greet", nil},
+			{"injected", trust, "Cx 00 00 00 08 04 d2 16 2f\nSx 53 45", "down protocol tls", nil},
+		},
+		"tls+mysql": {
+			{"up", trust, "Sx 1d 00 00 00 0a 38 2e 30 2e 33 33 00 08 00 00 00 61 62 63 64 65 66 67 68 00 ff ff ff 02 00 ff df 15\nCx 20 00 00 01\nCx 00 8a 00 00 00 00 00 01 2d 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00\n! tls", "up", nil},
+			{"refused", trust, "Sx 15 00 00 00 0a 38 00 01 00 00 00 61 62 63 64 65 66 67 68 00 00 00 00 00 00", "down tls greet", nil},
+			{"too many", trust, "Sx 0a 00 00 00 ff 10 04 54 6f 6f 20 6d 61 6e", "down unavailable greet", []string{"error contains 'Too man'"}},
+			{"garbage", trust, "S: garbage", "down protocol greet", nil},
+		},
 	} {
-		t.Run(tt.scheme, func(t *testing.T) { talks(t, "tls+"+tt.scheme+"://HOST", tt.talks) })
+		t.Run(scheme, func(t *testing.T) { talks(t, scheme+"://HOST", list) })
+	}
+}
+
+func TestTLSInsideXMPP(t *testing.T) {
+	const stream = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' id='1'>"
+	const starttls = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
+	for _, tt := range []struct{ name, features, answer, want string }{
+		{"up", "<stream:features>" + starttls + "</stream:features>", "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "up"},
+		{"not offered", "<stream:features><bind/></stream:features>", "", "down tls greet"},
+		{"refused", "<stream:features>" + starttls + "</stream:features>", "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "down tls greet"},
+		{"error", "<stream:error><host-unknown/></stream:error>", "", "down tls greet"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			addr := serve(t, func(c net.Conn) {
+				got := ""
+				for b := make([]byte, 1); !strings.HasSuffix(got, "streams'>"); got += string(b) {
+					if _, err := c.Read(b); err != nil {
+						return
+					}
+				}
+				io.WriteString(c, stream+tt.features)
+				if _, err := io.ReadFull(c, make([]byte, len(starttls))); err != nil {
+					return
+				}
+				io.WriteString(c, tt.answer)
+				tc := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{testCA().leaf}})
+				if tc.Handshake() == nil {
+					io.Copy(io.Discard, tc)
+				}
+			})
+			check(t, "tls+xmpp://"+addr, trustTestCA()+`,"warn":["tls.days_left > 0"]`).want(t, tt.want)
+		})
 	}
 }
 

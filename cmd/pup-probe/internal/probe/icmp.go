@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"syscall"
 	"time"
 
@@ -113,7 +112,7 @@ func icmpRight(err error) error {
 	if !errors.Is(err, syscall.EPERM) && !errors.Is(err, syscall.EACCES) {
 		return fmt.Errorf("ICMP socket: %w", err)
 	}
-	return Failf(wire.Local, "no right to send ICMP: %w; allow it with `setcap cap_net_raw+ep %s`, or for every user with `sysctl net.ipv4.ping_group_range='0 2147483647'`", err, os.Args[0])
+	return Failf(wire.Local, "no right to send ICMP; let every user (sysctl net.ipv4.ping_group_range='0 2147483647') or this program (setcap cap_net_raw=ep pup-probe): %w", err)
 }
 
 // prepare sets what the requests and answers carry beside their payload.

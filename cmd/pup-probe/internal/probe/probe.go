@@ -30,15 +30,14 @@ type Probe struct {
 	pinned     []netip.Addr // use these for pinnedHost instead of asking
 	pinnedHost string
 
-	phase      wire.Phase
-	since      time.Time
-	spent      [len(phases)]time.Duration
-	reached    [len(phases)]bool
-	address    netip.AddrPort
-	tried      []attemptLine
-	tlsFacts   *TLSFacts
-	certWanted bool  // the server has asked for a client certificate
-	ioErr      error // the first error of a connection
+	phase    wire.Phase
+	since    time.Time
+	spent    [len(phases)]time.Duration
+	reached  [len(phases)]bool
+	address  netip.AddrPort
+	tried    []attemptLine
+	tlsFacts *TLSFacts
+	ioErr    error // the first error of a connection
 }
 
 var phases = [...]wire.Phase{

@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ocsp"
@@ -108,17 +109,12 @@ func (p *Probe) TLSConfig(host string) (*tls.Config, error) {
 		}
 		cfg.CipherSuites = append(cfg.CipherSuites, id)
 	}
-	ours := new(tls.Certificate) // none
 	if own && (o.Cert != "" || o.Key != "") {
 		cert, err := clientCertificate(o.Cert, o.Key)
 		if err != nil {
 			return nil, err
 		}
-		ours = &cert
-	}
-	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		p.certWanted = true
-		return ours, nil
+		cfg.Certificates = []tls.Certificate{cert}
 	}
 	return cfg, nil
 }
@@ -168,14 +164,22 @@ func (p *Probe) startTLS(c *Conn, alpn []string) (*Conn, error) {
 	if cfg.NextProtos == nil {
 		cfg.NextProtos = alpn
 	}
-	p.certWanted = false
+	asked := false
+	own := tls.Certificate{}
+	if len(cfg.Certificates) > 0 {
+		own = cfg.Certificates[0]
+	}
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		asked = true
+		return &own, nil
+	}
 	tc := tls.Client(c, cfg)
 	if err := tc.Handshake(); err != nil {
-		return nil, p.HandshakeError(err)
+		return nil, p.handshakeError(err, asked)
 	}
 	st := tc.ConnectionState()
 	p.tlsFacts = tlsFactsOf(&st)
-	p.tlsFacts.ClientCertificate = new(p.certWanted)
+	p.tlsFacts.ClientCertificate = &asked
 	if err := p.verify(&st, cfg.ServerName, c.host == p.URL.Host); err != nil {
 		return nil, err
 	}
@@ -225,13 +229,28 @@ func alertOf(err error) (tls.AlertError, bool) {
 	return tls.AlertError(v.Uint()), true
 }
 
-// HandshakeError words an error of the handshake, or one of the first read
-// behind it: with TLS 1.3 a server refuses a client certificate only then.
-func (p *Probe) HandshakeError(err error) error {
+// tlsReason words what crypto/tls says, at whatever time: with TLS 1.3 a
+// server refuses a client certificate only after our handshake is over.
+func tlsReason(err error) (wire.Reason, bool) {
+	if a, ok := alertOf(err); ok {
+		if clientAlerts[a] {
+			return wire.Denied, true
+		}
+		return wire.BadTLS, true
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return wire.BadTLS, true
+	}
+	return "", false
+}
+
+// handshakeError words why a handshake failed. Asked says that the server
+// wanted a client certificate.
+func (p *Probe) handshakeError(err error, asked bool) error {
 	a, alert := alertOf(err)
 	given := p.opt.tls.Cert != ""
 	switch {
-	case alert && (clientAlerts[a] || p.certWanted && a == alertHandshakeFailure):
+	case alert && (clientAlerts[a] || asked && a == alertHandshakeFailure):
 		if given {
 			return Failf(wire.Denied, "the server refuses our client certificate: %w", err)
 		}
@@ -245,6 +264,29 @@ func (p *Probe) HandshakeError(err error) error {
 		return Failf(wire.BadTLS, "the server does not speak TLS here: got %.20q", rh.RecordHeader[:])
 	}
 	return err
+}
+
+// Accepted makes sure that the server takes our client certificate, or does
+// without one. With TLS 1.3 it says so only after the handshake, so that the
+// end of what we send is said, and the server's answer to that awaited for a
+// second at most. Nothing can be sent on c afterwards.
+func (p *Probe) Accepted(c *Conn) error {
+	tc, ok := c.Conn.(*tls.Conn)
+	if !ok || p.tlsFacts == nil || !*p.tlsFacts.ClientCertificate || tc.ConnectionState().Version < tls.VersionTLS13 {
+		return nil
+	}
+	if err := tc.CloseWrite(); err != nil {
+		return p.handshakeError(err, true)
+	}
+	c.SetReadDeadline(time.Now().Add(time.Second))
+	_, err := tc.Read(make([]byte, 1))
+	if _, alert := alertOf(err); alert {
+		return p.handshakeError(err, true)
+	}
+	if errors.Is(err, syscall.ECONNRESET) {
+		return Failf(wire.Denied, "the server resets the connection after it has asked for a client certificate: %w", err)
+	}
+	return c.ctx.Err()
 }
 
 func daysLeft(t time.Time) *float64 {
