@@ -57,17 +57,25 @@ func present(v reflect.Value) (reflect.Value, bool) {
 // Members gives the facts that are known, encoded, without the large ones. V
 // is a struct or a pointer to one.
 func Members(v any) []Member {
+	ms, _ := AppendMembers(nil, nil, v)
+	return ms
+}
+
+// AppendMembers appends what Members gives to ms. The values are parts of buf,
+// to which they are appended.
+func AppendMembers(ms []Member, buf []byte, v any) ([]Member, []byte) {
 	rv := reflect.Indirect(reflect.ValueOf(v))
-	var ms []Member
 	for _, p := range planOf(rv.Type()) {
 		if p.large {
 			continue
 		}
 		if fv, ok := present(rv.FieldByIndex(p.index)); ok {
-			ms = append(ms, Member{p.name, appendValue(nil, fv)})
+			n := len(buf)
+			buf = appendValue(buf, fv)
+			ms = append(ms, Member{p.name, buf[n:len(buf):len(buf)]})
 		}
 	}
-	return ms
+	return ms, buf
 }
 
 func appendValue(dst []byte, v reflect.Value) []byte {
@@ -75,13 +83,13 @@ func appendValue(dst []byte, v reflect.Value) []byte {
 	if !ok && (v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface) {
 		return append(dst, "null"...)
 	}
-	switch x := v.Interface().(type) {
-	case time.Time:
-		return wire.AppendTime(dst, x)
-	case wire.Duration:
-		return ndjson.AppendString(dst, x.String())
-	case json.RawMessage:
-		return append(dst, x...)
+	switch v.Type() { // before anything is boxed
+	case timeType:
+		return wire.AppendTime(dst, v.Interface().(time.Time))
+	case durationType:
+		return ndjson.AppendString(dst, wire.Duration(v.Int()).String())
+	case rawType:
+		return append(dst, v.Bytes()...)
 	}
 	switch v.Kind() {
 	case reflect.String:
@@ -153,11 +161,14 @@ func appendMap(dst []byte, v reflect.Value) []byte {
 }
 
 // Values gives the facts that are known, the large ones among them, for an
-// expression to judge.
-func Values(v any) map[string]any {
+// expression to judge. Need, which may be nil, says which are asked for.
+func Values(v any, need func(name string) bool) map[string]any {
 	rv := reflect.Indirect(reflect.ValueOf(v))
-	m := make(map[string]any, rv.NumField())
+	m := map[string]any{}
 	for _, p := range planOf(rv.Type()) {
+		if need != nil && !need(p.name) {
+			continue
+		}
 		if fv, ok := present(rv.FieldByIndex(p.index)); ok {
 			m[p.name] = plain(fv)
 		}
@@ -170,21 +181,21 @@ func plain(v reflect.Value) any {
 	if !ok && (v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface) {
 		return nil
 	}
-	switch x := v.Interface().(type) {
-	case time.Time:
-		return x.UTC().Format(wire.TimeFormat)
-	case wire.Duration:
-		return x.String()
-	case json.RawMessage:
+	switch v.Type() {
+	case timeType:
+		return v.Interface().(time.Time).UTC().Format(wire.TimeFormat)
+	case durationType:
+		return wire.Duration(v.Int()).String()
+	case rawType:
 		var a any
-		_ = json.Unmarshal(x, &a)
+		_ = json.Unmarshal(v.Bytes(), &a)
 		return a
-	case []byte:
-		return string(x)
+	case bytesType:
+		return string(v.Bytes())
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		return Values(v.Interface())
+		return Values(v.Interface(), nil)
 	case reflect.Slice:
 		list := make([]any, v.Len())
 		for i := range list {

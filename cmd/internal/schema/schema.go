@@ -99,6 +99,7 @@ var (
 	durationType = reflect.TypeFor[wire.Duration]()
 	timeType     = reflect.TypeFor[time.Time]()
 	rawType      = reflect.TypeFor[json.RawMessage]()
+	bytesType    = reflect.TypeFor[[]byte]()
 )
 
 func typeField(t reflect.Type) Field {

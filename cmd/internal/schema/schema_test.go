@@ -143,7 +143,7 @@ func TestMembersAndValues(t *testing.T) {
 	if s := strings.Join(got, " "); s != want {
 		t.Errorf("got  %s\nwant %s", s, want)
 	}
-	values := Values(&f)
+	values := Values(&f, nil)
 	wantValues := map[string]any{
 		"name": "x\x1b", "zero": 0, "lag_ms": 1.23456, "when": "2026-01-02T03:04:05.006Z", "body": "large",
 		"list":  []any{map[string]any{"depth": 1}, map[string]any{"depth": 2}},

@@ -34,6 +34,7 @@ import (
 //
 //	C: text     the check must send this text and CRLF
 //	C~ regexp   the check must send a line that matches
+//	C. text     the check must send this text, without CRLF
 //	Cx hex      the check must send these bytes (spaces are ignored)
 //	S: text     the server sends this text and CRLF; with a backslash at the end, without CRLF
 //	Sx hex      the server sends these bytes
@@ -82,8 +83,11 @@ func play(t *testing.T, c net.Conn, script string) {
 				t.Errorf("the check sent %q, want %q (%v)", got, text, err)
 				return
 			}
-		case "Cx":
-			want := unhex(text)
+		case "Cx", "C.":
+			want := []byte(text)
+			if op == "Cx" {
+				want = unhex(text)
+			}
 			got := make([]byte, len(want))
 			if _, err := io.ReadFull(br, got); err != nil || !bytes.Equal(got, want) {
 				t.Errorf("the check sent % x, want % x (%v)", got, want, err)
@@ -106,7 +110,7 @@ func play(t *testing.T, c net.Conn, script string) {
 				return
 			case "hang":
 			case "tls":
-				tc := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{testCA().leaf}})
+				tc := tls.Server(readConn{c, br}, &tls.Config{Certificates: []tls.Certificate{testCA().leaf}})
 				if err := tc.Handshake(); err != nil {
 					return
 				}
@@ -120,6 +124,14 @@ func play(t *testing.T, c net.Conn, script string) {
 	}
 	io.Copy(io.Discard, br)
 }
+
+// readConn reads what a bufio.Reader has left.
+type readConn struct {
+	net.Conn
+	r io.Reader
+}
+
+func (c readConn) Read(b []byte) (int, error) { return c.r.Read(b) }
 
 func unhex(s string) []byte {
 	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))

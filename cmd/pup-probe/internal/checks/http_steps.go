@@ -110,7 +110,7 @@ func (s *httpSession) step(ctx context.Context, i int) error {
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
 		return s.stopped("%.200q is no URL that can be asked for", step.URL)
 	}
-	u.User, u.Fragment = nil, ""
+	u = httpBare(u)
 	r, err := s.fillRequest(&step.httpRequest)
 	if err != nil {
 		return err
@@ -133,9 +133,9 @@ func (s *httpSession) step(ctx context.Context, i int) error {
 
 // judge holds a step to what it expects.
 func (s *httpSession) judge(i int) error {
-	vars := map[string]any{"http": schema.Values(s.facts)}
+	vars := map[string]any{"http": schema.Values(s.facts, nil)}
 	if t := s.p.TLS(); t != nil {
-		vars["tls"] = schema.Values(t)
+		vars["tls"] = schema.Values(t, nil)
 	}
 	status := false
 	for _, e := range s.expects[i] {

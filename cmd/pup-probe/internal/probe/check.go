@@ -52,11 +52,12 @@ func New[O, F any](info Info, defaults O, run Func[O, F]) *Check {
 	return &Check{
 		Check: catalog.Check{Info: info, Options: options, Facts: facts},
 		decode: func(raw []byte, s *secrets) (any, error) {
+			if len(raw) == 0 {
+				return &defaults, nil
+			}
 			opt := defaults
-			if len(raw) > 0 {
-				if err := options().Decode(info.Name, raw, &opt); err != nil {
-					return nil, err
-				}
+			if err := options().Decode(info.Name, raw, &opt); err != nil {
+				return nil, err
 			}
 			return &opt, s.resolve(info.Name, options, &opt)
 		},

@@ -45,7 +45,11 @@ func newConn(ctx context.Context, p *Probe, nc net.Conn, host string) *Conn {
 	if sc, ok := nc.(syscall.Conn); ok && runtime.GOOS != "windows" {
 		c.raw, _ = sc.SyscallConn()
 	}
-	c.stop = context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
+	watched := ctx
+	if ctx == p.ctx {
+		watched = p.parent // the deadline needs no watching
+	}
+	c.stop = context.AfterFunc(watched, func() { nc.SetDeadline(time.Unix(1, 0)) })
 	return c
 }
 
@@ -290,4 +294,21 @@ func (c *Conn) Drain(max int64) error {
 		return nil
 	}
 	return err
+}
+
+// Private says whether credentials may be written to the connection: it
+// speaks TLS, or does not leave this machine.
+func (c *Conn) Private() bool {
+	if c.TLSState() != nil {
+		return true
+	}
+	switch a := c.RemoteAddr().(type) {
+	case *net.TCPAddr:
+		return a.IP.IsLoopback()
+	case *net.UDPAddr:
+		return a.IP.IsLoopback()
+	case *net.UnixAddr:
+		return true
+	}
+	return false
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"pup/cmd/internal/catalog"
@@ -103,7 +104,11 @@ type resultMember struct {
 // appendResult appends the result line of t, cut to at most max bytes with its
 // newline. The secrets that were used are hidden in all text.
 func (r *Runner) appendResult(dst []byte, t *Target, check string, v *verdict, s *secrets) []byte {
-	ms := r.members(t, check, v, s)
+	b := buffers8K.Get().(*buffer)
+	b.b, b.s = b.b[:0], s
+	defer func() { b.s = nil; buffers8K.Put(b) }()
+	ms := r.members(b, t, check, v)
+	dst = slices.Grow(dst, min(len(b.b)+512, r.MaxRecord))
 	var cut []string
 	for {
 		line := appendMembers(dst, ms, cut)
@@ -121,61 +126,80 @@ func (r *Runner) appendResult(dst []byte, t *Target, check string, v *verdict, s
 	}
 }
 
-func (r *Runner) members(t *Target, check string, v *verdict, s *secrets) []resultMember {
-	text := func(x string) []byte { return ndjson.AppendString(nil, s.hide(x)) }
+// A buffer holds the values of members, which are parts of it.
+type buffer struct {
+	b []byte
+	s *secrets
+}
+
+var buffers8K = sync.Pool{New: func() any { return &buffer{b: make([]byte, 0, 8<<10)} }}
+
+// value gives what f appends, without secrets.
+func (b *buffer) value(f func(dst []byte) []byte) []byte {
+	n := len(b.b)
+	b.b = f(b.b)
+	return b.hidden(b.b[n:len(b.b):len(b.b)])
+}
+
+func (b *buffer) hidden(v []byte) []byte {
+	if len(b.s.given) == 0 {
+		return v
+	}
+	return []byte(b.s.hide(string(v)))
+}
+
+func (b *buffer) text(x string) []byte {
+	n := len(b.b)
+	b.b = ndjson.AppendString(b.b, b.s.hide(x))
+	return b.b[n:len(b.b):len(b.b)]
+}
+
+func (r *Runner) members(b *buffer, t *Target, check string, v *verdict) []resultMember {
 	ms := make([]resultMember, 0, 24)
 	add := func(class int, name string, value []byte) {
 		ms = append(ms, resultMember{name: name, value: value, class: class})
 	}
+	text := func(class int, name, value string) {
+		if value != "" {
+			add(class, name, b.text(value))
+		}
+	}
 	add(vital, "v", []byte("1"))
 	add(vital, "type", []byte(`"result"`))
-	add(vital, "name", text(t.Name))
-	if check != "" {
-		add(vital, "check", text(check))
-	}
-	if t.URL != "" {
-		add(vital, "url", text(catalog.Redact(t.URL)))
-	}
-	add(vital, "status", text(string(v.status)))
-	if v.phase != "" {
-		add(vital, "phase", text(string(v.phase)))
-	}
-	if v.reason != "" {
-		add(vital, "reason", text(string(v.reason)))
-	}
-	if v.err != "" {
-		add(free, "error", text(v.err))
-	}
+	add(vital, "name", b.text(t.Name))
+	text(vital, "check", check)
+	text(vital, "url", catalog.Redact(t.URL))
+	text(vital, "status", string(v.status))
+	text(vital, "phase", string(v.phase))
+	text(vital, "reason", string(v.reason))
+	text(free, "error", v.err)
 	if len(v.failed) > 0 {
-		add(free, "failed", []byte(s.hide(string(appendFailed(nil, v.failed)))))
+		add(free, "failed", b.value(func(dst []byte) []byte { return appendFailed(dst, v.failed) }))
 	}
-	add(vital, "time", wire.AppendTime(nil, v.time))
-	add(vital, "ms", v.appendMS(nil))
-	if v.address.IsValid() {
-		add(vital, "address", text(addressText(v.address)))
-	}
+	add(vital, "time", b.value(func(dst []byte) []byte { return wire.AppendTime(dst, v.time) }))
+	add(vital, "ms", b.value(v.appendMS))
+	text(vital, "address", addressText(v.address))
 	attempts := func(name string, list []attemptLine) {
 		if len(list) > 0 {
-			add(free, name, []byte(s.hide(string(appendAttempts(nil, list)))))
+			add(free, name, b.value(func(dst []byte) []byte { return appendAttempts(dst, list) }))
 		}
 	}
 	attempts("tried", v.tried)
 	attempts("addresses", v.addresses)
-	add(vital, "attempts", strconv.AppendInt(nil, int64(v.attempts), 10))
+	add(vital, "attempts", b.value(func(dst []byte) []byte { return strconv.AppendInt(dst, int64(v.attempts), 10) }))
 	attempts("earlier", v.earlier)
 	if !t.Due.IsZero() {
-		add(vital, "lag_ms", wire.AppendMS(nil, max(0, v.lag)))
+		add(vital, "lag_ms", b.value(func(dst []byte) []byte { return wire.AppendMS(dst, max(0, v.lag)) }))
 	}
 	for _, m := range t.copied {
 		add(carried, m.Name, m.Value)
 	}
-	if r.Vantage != "" {
-		add(vital, "vantage", text(r.Vantage))
-	}
+	text(vital, "vantage", r.Vantage)
 	facts := func(name string, facts any) {
-		if inner := schema.Members(facts); len(inner) > 0 {
+		var inner []schema.Member
+		if inner, b.b = schema.AppendMembers(make([]schema.Member, 0, 16), b.b, facts); len(inner) > 0 {
 			for i := range inner {
-				inner[i].Value = []byte(s.hide(string(inner[i].Value)))
+				inner[i].Value = b.hidden(inner[i].Value)
 			}
 			ms = append(ms, resultMember{name: name, class: free, inner: inner})
 		}

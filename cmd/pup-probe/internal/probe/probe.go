@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -24,6 +25,9 @@ type Probe struct {
 
 	judges []judge
 
+	ctx    context.Context // of the attempt
+	parent context.Context // which ctx comes from
+
 	pinned     []netip.Addr // use these for pinnedHost instead of asking
 	pinnedHost string
 
@@ -34,7 +38,8 @@ type Probe struct {
 	address  netip.AddrPort
 	tried    []attemptLine
 	tlsFacts *TLSFacts
-	ioErr    error // the first error of a connection
+	sessions tls.ClientSessionCache // nil: none are kept
+	ioErr    error                  // the first error of a connection
 }
 
 var phases = [...]wire.Phase{
@@ -75,7 +80,7 @@ func (p *Probe) endPhase(now time.Time) {
 func (p *Probe) TLS() *TLSFacts { return p.tlsFacts }
 
 // TLSOptions gives the target's TLS options.
-func (p *Probe) TLSOptions() *TLSOptions { return &p.opt.tls }
+func (p *Probe) TLSOptions() *TLSOptions { return p.opt.tls }
 
 // Reads says whether an expression of the target reads the fact, such as
 // "http.body", so that one which costs something is made only for those who
@@ -117,9 +122,10 @@ type outcome struct {
 // attempt runs the check once. It always returns an outcome, whatever the
 // check does.
 func (r *Runner) attempt(ctx context.Context, pl *plan, pinned []netip.Addr, host string) *outcome {
-	ctx, cancel := context.WithTimeout(ctx, pl.Timeout)
+	parent := ctx
+	ctx, cancel := context.WithTimeout(parent, pl.Timeout)
 	defer cancel()
-	p := &Probe{URL: pl.url, run: r, opt: &pl.common, judges: pl.judges, pinned: pinned, pinnedHost: host}
+	p := &Probe{ctx: ctx, parent: parent, URL: pl.url, run: r, opt: pl.common, judges: pl.judges, pinned: pinned, pinnedHost: host}
 	facts, run := pl.check.attempt(pl.opt)
 	start := time.Now()
 	p.since = start
@@ -177,20 +183,24 @@ func wording(err error, r wire.Reason, timeout time.Duration) string {
 func (pl *plan) vars(r *Runner, o *outcome) map[string]any {
 	m := map[string]any{}
 	need := func(name string) bool { return reads(pl.judges, name) }
-	set := func(name string, v any, known bool) {
-		if known {
+	text := func(name, v string) {
+		if v != "" && need(name) {
 			m[name] = v
 		}
 	}
-	set("name", pl.Name, true)
-	set("check", pl.check.Name, true)
-	set("url", catalog.Redact(pl.URL), true)
-	set("status", string(o.status), true)
-	set("phase", string(o.phase), o.phase != "")
-	set("reason", string(o.reason), o.reason != "")
-	set("error", o.err, o.err != "")
-	set("vantage", r.Vantage, r.Vantage != "")
-	set("address", addressText(o.address), o.address.IsValid())
+	text("name", pl.Name)
+	text("check", pl.check.Name)
+	if need("url") {
+		m["url"] = catalog.Redact(pl.URL)
+	}
+	text("status", string(o.status))
+	text("phase", string(o.phase))
+	text("reason", string(o.reason))
+	text("error", o.err)
+	text("vantage", r.Vantage)
+	if need("address") {
+		text("address", addressText(o.address))
+	}
 	if need("ms") {
 		ms := map[string]any{"total": wire.MS(o.total)}
 		for i, ph := range phases {
@@ -200,14 +210,19 @@ func (pl *plan) vars(r *Runner, o *outcome) map[string]any {
 		}
 		m["ms"] = ms
 	}
-	if !pl.Due.IsZero() {
+	if !pl.Due.IsZero() && need("lag_ms") {
 		m["lag_ms"] = wire.MS(max(0, o.time.Sub(pl.Due)))
 	}
-	if o.tlsFacts != nil && need("tls") {
-		m["tls"] = schema.Values(o.tlsFacts)
+	facts := func(name string, facts any) {
+		if need(name) {
+			m[name] = schema.Values(facts, func(fact string) bool { return pl.readsFact(name, fact) })
+		}
 	}
-	if pl.check.Name != "tls" && need(pl.check.Name) {
-		m[pl.check.Name] = schema.Values(o.facts)
+	if o.tlsFacts != nil {
+		facts("tls", o.tlsFacts)
+	}
+	if pl.check.Name != "tls" {
+		facts(pl.check.Name, o.facts)
 	}
 	pl.copiedVars(m, need)
 	return m

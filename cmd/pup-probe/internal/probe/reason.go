@@ -2,7 +2,6 @@ package probe
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -73,12 +72,7 @@ func reasonOf(err error) (wire.Reason, bool) {
 			return c.reason, true
 		}
 	}
-	_, alert := errors.AsType[tls.AlertError](err)
-	_, record := errors.AsType[tls.RecordHeaderError](err)
-	if alert || record {
-		return wire.BadTLS, true
-	}
-	return "", false
+	return tlsReason(err)
 }
 
 // reason words why an attempt ended. Libraries may hide the cause, so the
@@ -112,4 +106,15 @@ func (p *Probe) reason(ctx context.Context, err error) wire.Reason {
 		return wire.BadTLS
 	}
 	return wire.BadProtocol
+}
+
+// IsEnd says whether err means that the peer has closed or reset the
+// connection.
+func IsEnd(err error) bool {
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
 }

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 
+	"pup/cmd/internal/ndjson"
 	"pup/cmd/internal/schema"
 	"pup/cmd/internal/wire"
 )
@@ -91,6 +92,9 @@ func (s *secrets) text(ref string) (string, error) {
 	}
 	if text != "" {
 		s.given = append(s.given, text)
+		if quoted := ndjson.AppendString(nil, text); len(quoted) > len(text)+2 { // as it would look in JSON
+			s.given = append(s.given, string(quoted[1:len(quoted)-1]))
+		}
 	}
 	return text, nil
 }
