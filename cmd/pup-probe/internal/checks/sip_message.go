@@ -151,7 +151,8 @@ func sipHead(lines []string) (*sipResponse, error) {
 			if len(r.fields) == 0 {
 				return nil, errors.New("its first field has no name")
 			}
-			r.fields[len(r.fields)-1].value += " " + strings.TrimSpace(line)
+			last := &r.fields[len(r.fields)-1]
+			last.value = strings.TrimSpace(last.value + " " + strings.TrimSpace(line))
 			continue
 		}
 		name, value, ok := strings.Cut(line, ":")
