@@ -130,6 +130,8 @@ func TestSIP(t *testing.T) {
 		{"wrong password", "", user(wrong), "down denied auth", sipGuarded("401 Unauthorized", "MD5", false), []string{"sip.authenticated == false", "sip.status == 401"}},
 		{"another hash", "", user(right), "down denied wait", sipGuarded("401 Unauthorized", "SHA-512-256", false), []string{"error contains 'not by Digest'"}},
 		{"no challenge", "", user(right), "down denied wait", sipAlways("401 Unauthorized"), nil},
+		{"no nonce", "", user(right), "down protocol wait", sipAlways("401 Unauthorized", `WWW-Authenticate: Digest realm="test"`), nil},
+		{"nonce with a quote", "", user(right), "down protocol wait", sipAlways("401 Unauthorized", `WWW-Authenticate: Digest realm="test", nonce="a\"b"`), nil},
 		{"no user", "", `"method":"register"`, "unknown options prepare", sipAlways("200 OK"), nil},
 		{"bad domain", "", `"domain":"a b"`, "unknown options prepare", sipAlways("200 OK"), nil},
 		{"bad path", "a%0d%0ab", ``, "unknown options prepare", sipAlways("200 OK"), nil},
