@@ -29,7 +29,15 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true, UpdateScripts: os.Getenv("PUP_UPDATE") != ""})
+	scripts, err := filepath.Abs("../../scripts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: func(e *testscript.Env) error {
+		e.Setenv("SOURCES", filepath.Join(scripts, "sources"))
+		e.Setenv("IMPORT", filepath.Join(scripts, "import"))
+		return nil
+	}, RequireExplicitExec: true, RequireUniqueNames: true, UpdateScripts: os.Getenv("PUP_UPDATE") != ""})
 }
 
 // TestGeneratedManual keeps pup-sched(1).
@@ -165,6 +173,29 @@ func TestReload(t *testing.T) {
 			t.Errorf("stderr is %q, want %q in it", said, want)
 		}
 	}
+}
+
+func TestSourceIsAskedAgain(t *testing.T) {
+	dir := t.TempDir()
+	list := filepath.Join(dir, "list")
+	rewrite(t, list, "tcp://192.0.2.1:80\n")
+	path := filepath.Join(dir, "pup.toml")
+	rewrite(t, path, "[[source]]\nname = \"s\"\nfile = \"list\"\nrefresh = \"1s\"\n")
+	p := start(t, "--beat", "1s", path)
+	p.until(beat(1))
+	rewrite(t, list, "tcp://192.0.2.1:80\ntcp://192.0.2.2:80\n")
+	p.until(beat(2))
+	if err := os.Remove(list); err != nil {
+		t.Fatal(err)
+	}
+	said := bufio.NewReader(p.stderr)
+	if line, err := said.ReadString('\n'); err != nil || !strings.Contains(line, "source s: open") || !strings.Contains(line, "going on with what it printed before") {
+		t.Errorf("stderr says %q, %v", line, err)
+	}
+	p.until(beat(2))
+	rewrite(t, list, "tcp://192.0.2.1:80\n")
+	p.until(beat(1))
+	p.cmd.Process.Signal(syscall.SIGTERM)
 }
 
 func TestReaderThatLeaves(t *testing.T) {

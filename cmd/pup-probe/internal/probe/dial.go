@@ -53,12 +53,9 @@ func (p *Probe) DialHost(ctx context.Context, network, host string, port int) (*
 	if p.opt.proxy != nil && network == "tcp" {
 		return p.dialProxy(ctx, host, port)
 	}
-	addrs := p.pinned
-	if addrs == nil || host != p.pinnedHost {
-		var err error
-		if addrs, err = p.Lookup(ctx, host); err != nil {
-			return nil, err
-		}
+	addrs, err := p.Lookup(ctx, host)
+	if err != nil {
+		return nil, err
 	}
 	p.Phase(wire.Connect)
 	var errs []error
@@ -171,6 +168,9 @@ func plainDial(err error) error {
 // Lookup finds the addresses of host, in the order in which they are to be
 // tried, and marks the phase resolve unless host is an address.
 func (p *Probe) Lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	if p.pinned != nil && host == p.pinnedHost {
+		return p.pinned, nil
+	}
 	if a, err := netip.ParseAddr(host); err == nil {
 		if !fits(a, p.opt.family) {
 			return nil, Failf(wire.BadOptions, "%s is not an IPv%s address, as family asks for", host, p.opt.family)

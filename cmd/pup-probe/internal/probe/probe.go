@@ -30,15 +30,14 @@ type Probe struct {
 	pinned     []netip.Addr // use these for pinnedHost instead of asking
 	pinnedHost string
 
-	phase      wire.Phase
-	since      time.Time
-	spent      [len(phases)]time.Duration
-	reached    [len(phases)]bool
-	address    netip.AddrPort
-	tried      []attemptLine
-	tlsFacts   *TLSFacts
-	certWanted bool  // the server has asked for a client certificate
-	ioErr      error // the first error of a connection
+	phase    wire.Phase
+	since    time.Time
+	spent    [len(phases)]time.Duration
+	reached  [len(phases)]bool
+	address  netip.AddrPort
+	tried    []attemptLine
+	tlsFacts *TLSFacts
+	ioErr    error // the first error of a connection
 }
 
 var phases = [...]wire.Phase{
@@ -90,6 +89,9 @@ func (p *Probe) Reads(fact string) bool {
 
 // Family gives the IP version that the target asks for: "4", "6" or "".
 func (p *Probe) Family() string { return p.opt.family }
+
+// Address gives the address that was dialled last, or that SetAddress noted.
+func (p *Probe) Address() netip.AddrPort { return p.address }
 
 // SetAddress notes the address that is talked to, for checks that use sockets
 // of their own kind.

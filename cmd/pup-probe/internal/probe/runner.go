@@ -20,6 +20,7 @@ type Runner struct {
 	Checks     map[string]*Check
 	Catalog    *catalog.Catalog // of Checks
 	Secrets    string           // folder of the secrets, or ""
+	Resolver   string           // name server for targets that name none, as in a target; "": the system's configuration
 	Deny       []netip.Prefix   // addresses that are never dialled
 	AllowExec  bool             // targets may run commands
 	Vantage    string           // where we are, for the result

@@ -3,6 +3,7 @@ package route
 import (
 	"regexp"
 	"strconv"
+	"sync"
 	"time"
 
 	"pup/cmd/internal/ndjson"
@@ -48,7 +49,7 @@ func word(s state.Status) string {
 
 // safe are the names that may stand in an environment. A name comes with the
 // lines, so it is a stranger's text.
-var safe = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$`)
+var safe = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$`) })
 
 // environ is what a hook is told in its environment: identifiers, numbers and
 // words of ours, never text from the network.
@@ -60,7 +61,7 @@ func environ(hook string, e *state.Event) []string {
 		"PUP_STATUS=" + word(e.Status),
 		"PUP_COUNT=" + strconv.Itoa(e.Count),
 	}
-	if safe.MatchString(e.Name) {
+	if safe().MatchString(e.Name) {
 		env = append(env, "PUP_NAME="+e.Name)
 	}
 	if !e.First {

@@ -20,12 +20,6 @@ type fields struct {
 	take func(key, value []byte) error // f.member, made once
 }
 
-func newFields() *fields {
-	f := &fields{}
-	f.take = f.member
-	return f
-}
-
 func (f *fields) member(key, value []byte) error {
 	switch string(key) {
 	case "type":

@@ -8,6 +8,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"hash/crc32"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -39,6 +41,19 @@ func ParseStatus(text []byte) (Status, bool) {
 		}
 	}
 	return 0, false
+}
+
+// MarshalText writes the word, for journals.
+func (s Status) MarshalText() ([]byte, error) { return []byte(statusNames[s]), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (s *Status) UnmarshalText(text []byte) error {
+	i := slices.Index(statusNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("%.40q is no status", text)
+	}
+	*s = Status(i)
+	return nil
 }
 
 // A Set holds statuses.
@@ -193,7 +208,7 @@ type entry struct {
 	trouble       int64 // when it was last seen to leave up; 0: up
 	seen          int64
 	limit         time.Duration // stale after; 0: never
-	runs          [4]uint64
+	runs          [4]uint32
 	debts         []debt
 	line          []byte // the last result, kept while it may be needed
 	wake          int64  // when the entry is due in the heap; 0: not in it
@@ -210,19 +225,20 @@ type Table struct {
 	wakes      wakes
 	key        []byte
 	emit       func(*Event)
+	note       func(*Note)
 }
 
 // New returns an empty table. Emit is called for every event, in order;
-// it must not call the table. StaleAfter overrides what the results say of
-// their own rhythm; 0 leaves it to them.
-func New(rules []Rule, staleAfter time.Duration, emit func(*Event)) *Table {
-	t := &Table{names: map[string]*entry{}, emit: emit}
-	t.SetRules(rules, staleAfter, nil)
-	return t
+// it must not call the table. So is note, if it is not nil, for every change
+// in what a hook has been told, after the events that belong to it.
+func New(emit func(*Event), note func(*Note)) *Table {
+	return &Table{names: map[string]*entry{}, emit: emit, note: note}
 }
 
 // SetRules exchanges the rules, as a reload does. Moved[i] is the new place
 // of old rule i, or -1 where it is gone; what a hook was told stays with it.
+// StaleAfter overrides what the results say of their own rhythm; 0 leaves it
+// to them.
 func (t *Table) SetRules(rules []Rule, staleAfter time.Duration, moved []int) {
 	t.rules, t.staleAfter = rules, staleAfter
 	t.hearStale, t.always = false, nil
@@ -258,20 +274,12 @@ func (t *Table) Observe(r *Result, now time.Time) bool {
 	}
 	n := now.UnixNano()
 	verdict, known := e.verdict, e.known
-	e.take(r, n)
-	if t.staleAfter > 0 {
-		e.limit = t.staleAfter
-	}
+	t.take(e, r, n)
 	for _, i := range t.always {
 		t.result(i, e, r, verdict, known, n)
 	}
 	if !e.quiet() {
-		e.line = append(e.line[:0], r.Line...)
 		t.judge(e, n)
-	} else if t.hearStale {
-		e.line = append(e.line[:0], r.Line...)
-	} else {
-		e.line = nil
 	}
 	t.schedule(e, n)
 	return true
@@ -293,7 +301,7 @@ func (t *Table) entry(r *Result) *entry {
 }
 
 // repeated reports whether the run was among the last ones, and notes it.
-func (e *entry) repeated(run uint64) bool {
+func (e *entry) repeated(run uint32) bool {
 	for _, h := range e.runs {
 		if h == run {
 			return true
@@ -304,9 +312,22 @@ func (e *entry) repeated(run uint64) bool {
 	return false
 }
 
-// take counts a result. An unknown one neither breaks nor lengthens a run of
+// take counts a result, and keeps its line while an event may need it.
+func (t *Table) take(e *entry, r *Result, now int64) {
+	e.count(r, now)
+	if t.staleAfter > 0 {
+		e.limit = t.staleAfter
+	}
+	if t.hearStale || !e.quiet() {
+		e.line = append(e.line[:0], r.Line...)
+	} else {
+		e.line = nil
+	}
+}
+
+// count counts a result. An unknown one neither breaks nor lengthens a run of
 // verdicts: it says nothing about the target.
-func (e *entry) take(r *Result, now int64) {
+func (e *entry) count(r *Result, now int64) {
 	e.seen, e.stale = now, false
 	e.limit = 0
 	if r.Every > 0 {
@@ -439,6 +460,7 @@ func (t *Table) opening(i int, d *debt, r *Rule, e *entry, status Status, run st
 	if wanted {
 		t.tell(d, r, e, &v, now)
 	}
+	t.noted(d, r, e, false)
 }
 
 // closing tells a hook that the problem it was told of has ended. Conditions
@@ -452,12 +474,14 @@ func (t *Table) closing(d *debt, r *Rule, e *entry, run streak, now int64) {
 	if recovered || r.wants(d.told, Up) {
 		t.tell(d, r, e, &v, now)
 	}
+	t.noted(d, r, e, true)
 }
 
 // remind tells a hook that a problem goes on.
 func (t *Table) remind(d *debt, r *Rule, e *entry, run streak, now int64) {
 	d.remind = now + int64(r.Repeat)
 	t.tell(d, r, e, &Event{Rule: d.rule, Kind: KindReminder, Status: d.told, Previous: d.told, Count: int(run.count)}, now)
+	t.noted(d, r, e, false)
 }
 
 // tell completes an event of an incident and emits it.
@@ -479,22 +503,16 @@ func (t *Table) result(i int, e *entry, r *Result, verdict Status, known bool, n
 	}
 	v := Event{Rule: i, Kind: KindResult, Name: e.name, Vantage: e.vantage, Status: r.Status, Line: r.Line,
 		Previous: verdict, First: !known}
-	var run streak
-	switch r.Status {
-	case Up:
-		run = e.up
-	case Degraded:
-		run = e.problem
-	case Down:
-		run = e.down
-	case Unknown:
-		run = e.unknown
-	}
-	v.Since, v.For, v.Count = time.Unix(0, run.since).UTC(), time.Duration(now-run.since), int(run.count)
+	row := [...]streak{Up: e.up, Degraded: e.problem, Down: e.down, Unknown: e.unknown}[r.Status]
+	v.Since, v.For, v.Count = time.Unix(0, row.since).UTC(), time.Duration(now-row.since), int(row.count)
 	if e.trouble != 0 {
 		v.Incident = incident(e)
 	}
-	v.Job = id(rule.Hook, e.name, e.vantage, string(r.Run), string(r.Line))
+	run := string(r.Run)
+	if run == "" {
+		run = strconv.FormatInt(now, 10)
+	}
+	v.Job = id(rule.Hook, e.name, e.vantage, run, string(r.Line))
 	t.emit(&v)
 }
 
@@ -513,14 +531,8 @@ func id(parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// hash is FNV-1a: runs are compared by it within one name only.
-func hash(text []byte) uint64 {
-	h := uint64(14695981039346656037)
-	for _, c := range text {
-		h = (h ^ uint64(c)) * 1099511628211
-	}
-	return h
-}
+// hash shortens a run; runs are compared by it within one name only.
+func hash(text []byte) uint32 { return crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)) }
 
 // HearsStale reports whether a rule wants to know of stale names, so that
 // the rhythm of results matters.

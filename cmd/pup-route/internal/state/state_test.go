@@ -16,7 +16,8 @@ func play(t *testing.T, rules []Rule, script string) string {
 	t.Helper()
 	var got []string
 	now := epoch
-	table := New(rules, 0, nil)
+	table := New(nil, nil)
+	table.SetRules(rules, 0, nil)
 	table.emit = func(e *Event) {
 		previous := e.Previous.String()
 		if e.First {
@@ -126,7 +127,8 @@ func TestWhenKeepsOpeningsNotEndings(t *testing.T) {
 
 func TestRepeatedRun(t *testing.T) {
 	calls := 0
-	table := New([]Rule{{Always: true}}, 0, func(*Event) { calls++ })
+	table := New(func(*Event) { calls++ }, nil)
+	table.SetRules([]Rule{{Always: true}}, 0, nil)
 	r := &Result{Name: []byte("a"), Run: []byte("a@1"), Line: []byte("{}")}
 	if !table.Observe(r, epoch) || table.Observe(r, epoch) {
 		t.Error("the second delivery of a run was not told from the first")
@@ -142,7 +144,8 @@ func TestRepeatedRun(t *testing.T) {
 
 func TestIdentifiers(t *testing.T) {
 	run := func() (got []Event) {
-		table := New([]Rule{{Hook: "h", Becomes: set(Down), Recovered: true, Repeat: time.Second}}, 0, func(e *Event) { got = append(got, *e) })
+		table := New(func(e *Event) { got = append(got, *e) }, nil)
+		table.SetRules([]Rule{{Hook: "h", Becomes: set(Down), Recovered: true, Repeat: time.Second}}, 0, nil)
 		for i, s := range []Status{Down, Down, Up, Down} {
 			table.Observe(&Result{Name: []byte("a"), Status: s, Line: []byte("{}")}, epoch.Add(time.Duration(i)*time.Minute))
 		}
@@ -172,8 +175,8 @@ func TestIdentifiers(t *testing.T) {
 
 func TestReload(t *testing.T) {
 	var got []string
-	table := New([]Rule{{Hook: "gone", Becomes: set(Down)}, {Hook: "kept", Becomes: set(Down), Recovered: true}}, 0,
-		func(e *Event) { got = append(got, fmt.Sprint(e.Rule, e.Kind)) })
+	table := New(func(e *Event) { got = append(got, fmt.Sprint(e.Rule, e.Kind)) }, nil)
+	table.SetRules([]Rule{{Hook: "gone", Becomes: set(Down)}, {Hook: "kept", Becomes: set(Down), Recovered: true}}, 0, nil)
 	table.Observe(&Result{Name: []byte("a"), Status: Down, Line: []byte("{}")}, epoch)
 	table.SetRules([]Rule{{Hook: "kept", Becomes: set(Down), Recovered: true}}, 0, []int{-1, 0})
 	table.Observe(&Result{Name: []byte("a"), Status: Down, Line: []byte("{}")}, epoch)

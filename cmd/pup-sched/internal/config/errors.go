@@ -76,10 +76,11 @@ func caretWidth(e *Error, text, pad string) int {
 
 // Errors are all the mistakes of a configuration.
 type Errors struct {
-	list []*Error
-	more int
-	srcs map[*source]int
-	seen map[mistake]bool
+	list  []*Error
+	more  int // beyond maxErrors
+	again int // known ones
+	srcs  map[*source]int
+	seen  map[mistake]bool
 }
 
 type mistake struct {
@@ -97,6 +98,7 @@ func (es *Errors) add(at place, hint, format string, args ...any) {
 		es.srcs, es.seen = map[*source]int{}, map[mistake]bool{}
 	}
 	if es.seen[mistake{at, msg}] {
+		es.again++
 		return
 	}
 	if len(es.list) >= maxErrors {
@@ -170,6 +172,9 @@ func (es *Errors) List() []*Error {
 	})
 	return es.list
 }
+
+// count is the number of mistakes found so far.
+func (es *Errors) count() int { return len(es.list) + es.more + es.again }
 
 // err is nil when there are no mistakes.
 func (es *Errors) err() error {

@@ -117,7 +117,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 // fill puts every target into the queue at its first due time after the
 // horizon.
 func (s *Scheduler) fill() {
-	s.queue = make(queue, 0, len(s.targets))
+	s.queue = newQueue(len(s.targets))
 	s.slack = s.opt.Slack.Milliseconds()
 	for i := range s.targets {
 		t := &s.targets[i]
@@ -174,19 +174,15 @@ func (s *Scheduler) turn() error {
 func (s *Scheduler) pop() error {
 	e := &s.queue[0]
 	t := &s.targets[e.i]
-	splay := int64(0)
-	if t.Plan.Every > 0 {
-		splay = Splay(t.Name(), t.Plan.Every)
-	}
 	due := e.due
 	late := s.meter.now - due
 	if late > s.patience(t.Plan) {
-		passed, next := t.Plan.pass(due, s.meter.now, splay)
+		passed, next := t.pass(due, s.meter.now)
 		s.skipped += passed
 		s.requeue(next)
 		return nil
 	}
-	next := t.Plan.Next(due, splay)
+	next := t.next(due)
 	s.lagMax = max(s.lagMax, late)
 	s.emitted++
 	r := run{due: due, seq: s.emitted, maintenance: t.Plan.maintenance(due)}
@@ -288,16 +284,16 @@ func (s *Scheduler) warnBlocked(d time.Duration) {
 
 // pass counts the runs from due up to now, which are not to be written, and
 // gives the first one after them.
-func (p *Plan) pass(due, now, splay int64) (passed uint64, next int64) {
-	if p.plain() {
-		every := p.Every.Milliseconds()
+func (t *Target) pass(due, now int64) (passed uint64, next int64) {
+	if t.Plan.plain() {
+		every := t.Plan.Every.Milliseconds()
 		n := (now-due)/every + 1
 		return uint64(n), due + n*every
 	}
 	const most = 10_000 // of a longer time only the end matters
-	for next = due; next <= now; next = p.Next(next, splay) {
+	for next = due; next <= now; next = t.next(next) {
 		if passed++; passed == most {
-			return passed, p.Next(now, splay)
+			return passed, t.Due(now)
 		}
 	}
 	return passed, next

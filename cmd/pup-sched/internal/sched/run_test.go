@@ -498,15 +498,15 @@ func TestQueue(t *testing.T) {
 func TestPassCountsLikeNext(t *testing.T) {
 	p := &Plan{Every: 700 * time.Millisecond}
 	for range 1000 {
-		splay := Splay([]byte("x"), p.Every)
-		due := p.Next(rand.Int64N(1e12), splay)
+		target := targets(1, p)[0]
+		due := target.Due(rand.Int64N(1e12))
 		now := due + rand.Int64N(100_000)
-		passed, next := p.pass(due, now, splay)
+		passed, next := target.pass(due, now)
 		n := uint64(0)
-		for d := due; d <= now; d = p.Next(d, splay) {
+		for d := due; d <= now; d = target.Due(d) {
 			n++
 		}
-		if want := p.Next(now, splay); passed != n || next != want {
+		if want := target.Due(now); passed != n || next != want {
 			t.Errorf("pass(%d, %d) = %d, %d; want %d, %d", due, now, passed, next, n, want)
 		}
 	}
