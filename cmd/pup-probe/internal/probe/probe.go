@@ -180,7 +180,7 @@ func wording(err error, r wire.Reason, timeout time.Duration) string {
 // vars makes the names that the judges read.
 func (pl *plan) vars(r *Runner, o *outcome) map[string]any {
 	m := map[string]any{}
-	need := func(name string) bool { return reads(pl.judges, name) }
+	need := pl.need
 	text := func(name, v string) {
 		if v != "" && need(name) {
 			m[name] = v
@@ -213,7 +213,7 @@ func (pl *plan) vars(r *Runner, o *outcome) map[string]any {
 	}
 	facts := func(name string, facts any) {
 		if need(name) {
-			m[name] = schema.Values(facts, func(fact string) bool { return pl.readsFact(name, fact) })
+			m[name] = schema.Values(facts, func(fact string) bool { return pl.needFact(name, fact) })
 		}
 	}
 	if o.tlsFacts != nil {
