@@ -63,6 +63,9 @@ const (
 	keyTZ
 	keyActive
 	keyMaintenance
+	keyRecheck
+	keyRelax
+	keyRelaxAfter
 	keyTimeout
 	keyExpect
 	keyWarn
@@ -86,6 +89,9 @@ var targetKeys = [keyCount]Key{
 	keyTZ:          {"tz", Text, "UTC", "The time zone of cron, such as Europe/Berlin.", Anywhere, checkZone},
 	keyActive:      {"active", Texts, "", "Names of windows; the target is due only while one of them is open.", Anywhere, nil},
 	keyMaintenance: {"maintenance", Texts, "", "Names of windows; while one of them is open, the lines of the target say so, and pup-route does not raise an alarm.", Anywhere, nil},
+	keyRecheck:     {"recheck", Span, "", "How often the target is due while it is not up, if pup-sched is told so (--control).", Anywhere, checkEvery},
+	keyRelax:       {"relax", Span, "", "How often the target is due once it has been up for long, if pup-sched is told so (--control).", Anywhere, checkEvery},
+	keyRelaxAfter:  {"relax_after", Span, "24h", "How long that is.", Anywhere, checkPositive},
 	keyTimeout:     {"timeout", Span, "pup-probe's, 10s", "Wall clock for a whole attempt.", Anywhere, checkPositive},
 	keyExpect:      {"expect", Texts, "the check's own", "Expressions over the result that must hold, else the target is down.", Anywhere, nil},
 	keyWarn:        {"warn", Texts, "", "Expressions that must hold, else the target is degraded.", Anywhere, nil},
@@ -206,11 +212,11 @@ func checkEvery(v *value) error {
 	d, _ := wire.ParseDuration(v.text)
 	switch every := time.Duration(d); {
 	case every < minEvery:
-		return fmt.Errorf("every must be at least %s", wire.Duration(minEvery))
+		return fmt.Errorf("an interval must be at least %s", wire.Duration(minEvery))
 	case every > maxEvery:
-		return fmt.Errorf("every must be at most %s", wire.Duration(maxEvery))
+		return fmt.Errorf("an interval must be at most %s", wire.Duration(maxEvery))
 	case every%time.Millisecond != 0:
-		return fmt.Errorf("every must be a whole number of milliseconds")
+		return fmt.Errorf("an interval must be a whole number of milliseconds")
 	}
 	return nil
 }
