@@ -50,7 +50,7 @@ func TestEtcd(t *testing.T) {
 		{name: "no gateway", script: etcdTalk("/health", "200 OK", `{"health":"true"}`, status, "404 Not Found", "404 page not found"), want: "down protocol transfer", facts: []string{"etcd.healthy"}},
 		{name: "no status", script: etcdTalk("/health", "200 OK", `{"health":"true"}`, status, "200 OK", "{}"), want: "down protocol transfer"},
 		{name: "garbled number", script: etcdTalk("/health", "200 OK", `{"health":"true"}`, status, "200 OK", `{"raftTerm":"x"}`), want: "down protocol transfer"},
-		{name: "closes in between", script: etcdTalk("/health", "200 OK", `{"health":"true"}`) + "! close", want: "down closed wait"},
+		{name: "closes in between", script: etcdTalk("/health", "200 OK", `{"health":"true"}`) + "C~ ^POST\n! close", want: "down closed wait"},
 	})
 }
 

@@ -131,7 +131,7 @@ func (p *Probe) dialAddr(ctx context.Context, network string, ap netip.AddrPort,
 			d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
 		}
 	}
-	nc, err := dialApart(ctx, &d, network, ap)
+	nc, err := p.dialApart(ctx, &d, network, ap)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", ap, plainDial(err))
 	}
@@ -140,7 +140,8 @@ func (p *Probe) dialAddr(ctx context.Context, network string, ap netip.AddrPort,
 
 // dialApart dials in another goroutine, since that takes a deep stack, which
 // ours would keep while it waits for an answer.
-func dialApart(ctx context.Context, d *net.Dialer, network string, ap netip.AddrPort) (net.Conn, error) {
+func (p *Probe) dialApart(ctx context.Context, d *net.Dialer, network string, ap netip.AddrPort) (net.Conn, error) {
+	gone := p.ctx.watched(ctx).Done()
 	call := &dialCall{dialer: d, ctx: ctx, network: network, address: ap.String(), done: make(chan struct{})}
 	select {
 	case dialers <- call:
@@ -150,7 +151,7 @@ func dialApart(ctx context.Context, d *net.Dialer, network string, ap netip.Addr
 	select {
 	case <-call.done:
 		return call.conn, call.err
-	case <-ctx.Done():
+	case <-gone:
 	}
 	if call.given.Swap(true) {
 		<-call.done // it came at the same time
