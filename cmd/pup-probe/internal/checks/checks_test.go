@@ -163,8 +163,9 @@ func TestNames(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, m := range decl.FindAllSubmatch(src, -1) {
-			if id := string(m[1]); id != "init" && !strings.HasPrefix(strings.ToLower(id), stem) {
-				t.Errorf("%s declares %s, which does not begin with %s", f.Name(), id, stem)
+			id := string(m[1])
+			if id != "init" && !strings.HasPrefix(strings.ToLower(strings.TrimPrefix(id, "err")), stem) {
+				t.Errorf("%s declares %s, which does not begin with %s (errors: with err and that)", f.Name(), id, stem)
 			}
 		}
 	}
