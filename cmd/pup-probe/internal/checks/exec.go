@@ -150,10 +150,13 @@ func execParse(out string) (text string, perf map[string]float64, units map[stri
 			continue // "U" is a value that could not be had
 		}
 		if perf == nil {
-			perf, units = map[string]float64{}, map[string]string{}
+			perf = map[string]float64{}
 		}
 		perf[label] = x
 		if unit != "" && len(unit) < 16 {
+			if units == nil {
+				units = map[string]string{}
+			}
 			units[label] = unit
 		}
 	}
