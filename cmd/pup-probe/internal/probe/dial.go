@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -53,12 +54,9 @@ func (p *Probe) DialHost(ctx context.Context, network, host string, port int) (*
 	if p.opt.proxy != nil && network == "tcp" {
 		return p.dialProxy(ctx, host, port)
 	}
-	addrs := p.pinned
-	if addrs == nil || host != p.pinnedHost {
-		var err error
-		if addrs, err = p.Lookup(ctx, host); err != nil {
-			return nil, err
-		}
+	addrs, err := p.Lookup(ctx, host)
+	if err != nil {
+		return nil, err
 	}
 	p.Phase(wire.Connect)
 	var errs []error
@@ -75,6 +73,26 @@ func (p *Probe) DialHost(ctx context.Context, network, host string, port int) (*
 		}
 	}
 	return nil, p.worst(ctx, errs)
+}
+
+// DialBeside connects over TCP to another port of the machine at the other end
+// of c, whatever the addresses of its name; for TLS it has the name of c. The
+// address of the result stays that of c.
+func (p *Probe) DialBeside(ctx context.Context, c *Conn, port int) (*Conn, error) {
+	host := p.URL.Host
+	if p.opt.connectHost != "" {
+		host = p.opt.connectHost
+	}
+	if t, ok := c.RemoteAddr().(*net.TCPAddr); ok && p.opt.proxy == nil {
+		host = t.AddrPort().Addr().String()
+	}
+	address := p.address
+	d, err := p.DialHost(ctx, "tcp", host, port)
+	p.address = address
+	if d != nil {
+		d.host = c.host
+	}
+	return d, err
 }
 
 // worst joins the errors of several addresses. What the peers did counts for
@@ -113,11 +131,81 @@ func (p *Probe) dialAddr(ctx context.Context, network string, ap netip.AddrPort,
 			d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
 		}
 	}
-	nc, err := d.DialContext(ctx, network, ap.String())
+	nc, err := p.dialApart(ctx, &d, network, ap)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", ap, plainDial(err))
 	}
 	return nc, nil
+}
+
+// dialApart dials in another goroutine, since that takes a deep stack, which
+// ours would keep while it waits for an answer.
+func (p *Probe) dialApart(ctx context.Context, d *net.Dialer, network string, ap netip.AddrPort) (net.Conn, error) {
+	gone := p.ctx.watched(ctx).Done()
+	call := &dialCall{dialer: d, ctx: ctx, network: network, address: ap.String(), done: make(chan struct{})}
+	select {
+	case dialers <- call:
+	default:
+		go dialAll(call)
+	}
+	select {
+	case <-call.done:
+		return call.conn, call.err
+	case <-gone:
+	}
+	if call.given.Swap(true) {
+		<-call.done // it came at the same time
+		return call.conn, call.err
+	}
+	return nil, ctx.Err()
+}
+
+// A dialCall is work for a goroutine that dials.
+type dialCall struct {
+	dialer           *net.Dialer
+	ctx              context.Context
+	network, address string
+	conn             net.Conn
+	err              error
+	done             chan struct{} // conn or err is there
+	given            atomic.Bool   // to the caller, or given up by it
+}
+
+func (c *dialCall) dial() {
+	c.conn, c.err = c.dialer.DialContext(deadlineOnly{c.ctx}, c.network, c.address)
+	if c.given.Swap(true) {
+		if c.err == nil {
+			c.conn.Close()
+		}
+		return
+	}
+	close(c.done)
+}
+
+// deadlineOnly is a context whose end nobody watches, which saves the dialer a
+// goroutine: who gives up need not wait for it.
+type deadlineOnly struct{ context.Context }
+
+func (deadlineOnly) Done() <-chan struct{} { return nil }
+
+// dialers takes work for the goroutines that dial. They stay for a while, since
+// a stack that has grown is worth keeping.
+var dialers = make(chan *dialCall)
+
+const dialerIdle = time.Second
+
+func dialAll(c *dialCall) {
+	idle := time.NewTimer(dialerIdle)
+	defer idle.Stop()
+	for {
+		c.dial()
+		idle.Reset(dialerIdle)
+		select {
+		case c = <-dialers:
+		case <-idle.C:
+			return
+		}
+	}
 }
 
 // plainDial takes the words that package net puts around a system error.
@@ -134,6 +222,9 @@ func plainDial(err error) error {
 // Lookup finds the addresses of host, in the order in which they are to be
 // tried, and marks the phase resolve unless host is an address.
 func (p *Probe) Lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	if p.pinned != nil && host == p.pinnedHost {
+		return p.pinned, nil
+	}
 	if a, err := netip.ParseAddr(host); err == nil {
 		if !fits(a, p.opt.family) {
 			return nil, Failf(wire.BadOptions, "%s is not an IPv%s address, as family asks for", host, p.opt.family)

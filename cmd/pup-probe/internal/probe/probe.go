@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -24,18 +25,20 @@ type Probe struct {
 
 	judges []judge
 
+	ctx *attemptContext
+
 	pinned     []netip.Addr // use these for pinnedHost instead of asking
 	pinnedHost string
 
-	phase      wire.Phase
-	since      time.Time
-	spent      [len(phases)]time.Duration
-	reached    [len(phases)]bool
-	address    netip.AddrPort
-	tried      []attemptLine
-	tlsFacts   *TLSFacts
-	certWanted bool  // the server has asked for a client certificate
-	ioErr      error // the first error of a connection
+	phase    wire.Phase
+	since    time.Time
+	spent    [len(phases)]time.Duration
+	reached  [len(phases)]bool
+	address  netip.AddrPort
+	tried    []attemptLine
+	tlsFacts *TLSFacts
+	sessions tls.ClientSessionCache // nil: none are kept
+	ioErr    error                  // the first error of a connection
 }
 
 var phases = [...]wire.Phase{
@@ -76,7 +79,7 @@ func (p *Probe) endPhase(now time.Time) {
 func (p *Probe) TLS() *TLSFacts { return p.tlsFacts }
 
 // TLSOptions gives the target's TLS options.
-func (p *Probe) TLSOptions() *TLSOptions { return &p.opt.tls }
+func (p *Probe) TLSOptions() *TLSOptions { return p.opt.tls }
 
 // Reads says whether an expression of the target reads the fact, such as
 // "http.body", so that one which costs something is made only for those who
@@ -87,6 +90,9 @@ func (p *Probe) Reads(fact string) bool {
 
 // Family gives the IP version that the target asks for: "4", "6" or "".
 func (p *Probe) Family() string { return p.opt.family }
+
+// Address gives the address that was dialled last, or that SetAddress noted.
+func (p *Probe) Address() netip.AddrPort { return p.address }
 
 // SetAddress notes the address that is talked to, for checks that use sockets
 // of their own kind.
@@ -115,11 +121,12 @@ type outcome struct {
 // attempt runs the check once. It always returns an outcome, whatever the
 // check does.
 func (r *Runner) attempt(ctx context.Context, pl *plan, pinned []netip.Addr, host string) *outcome {
-	ctx, cancel := context.WithTimeout(ctx, pl.Timeout)
-	defer cancel()
-	p := &Probe{URL: pl.url, run: r, opt: &pl.common, judges: pl.judges, pinned: pinned, pinnedHost: host}
-	facts, run := pl.check.attempt(pl.opt)
 	start := time.Now()
+	attempt := &attemptContext{Context: ctx, deadline: start.Add(pl.Timeout)}
+	defer attempt.end()
+	ctx = attempt
+	p := &Probe{ctx: attempt, URL: pl.url, run: r, opt: pl.common, judges: pl.judges, pinned: pinned, pinnedHost: host}
+	facts, run := pl.check.attempt(pl.opt)
 	p.since = start
 	err := guard(ctx, p, run)
 	end := time.Now()
@@ -174,7 +181,7 @@ func wording(err error, r wire.Reason, timeout time.Duration) string {
 // vars makes the names that the judges read.
 func (pl *plan) vars(r *Runner, o *outcome) map[string]any {
 	m := map[string]any{}
-	need := func(name string) bool { return reads(pl.judges, name) }
+	need := pl.need
 	text := func(name, v string) {
 		if v != "" && need(name) {
 			m[name] = v
@@ -207,7 +214,7 @@ func (pl *plan) vars(r *Runner, o *outcome) map[string]any {
 	}
 	facts := func(name string, facts any) {
 		if need(name) {
-			m[name] = schema.Values(facts, func(fact string) bool { return pl.readsFact(name, fact) })
+			m[name] = schema.Values(facts, func(fact string) bool { return pl.needFact(name, fact) })
 		}
 	}
 	if o.tlsFacts != nil {

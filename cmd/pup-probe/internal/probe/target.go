@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"pup/cmd/internal/catalog"
@@ -24,7 +25,7 @@ type Target struct {
 	Timeout, RetryWait time.Duration
 	Retries            int
 	Due, Expires       time.Time
-	common             lines.Common
+	common             *lines.Common     // nil: none is given
 	options            map[string][]byte // members that may belong to a check, tls among them
 	copied             []schema.Member   // what goes to the result as it is
 }
@@ -102,17 +103,17 @@ func (t *Target) member(r *Runner, k string, v []byte) (err error) {
 	case "expires":
 		err = moment(v, &t.Expires)
 	case "resolver":
-		t.common.Resolver, err = ndjson.Unquote(v)
+		t.commons().Resolver, err = ndjson.Unquote(v)
 	case "address":
-		t.common.Address, err = ndjson.Unquote(v)
+		t.commons().Address, err = ndjson.Unquote(v)
 	case "connect":
-		t.common.Connect, err = ndjson.Unquote(v)
+		t.commons().Connect, err = ndjson.Unquote(v)
 	case "family":
-		t.common.Family, err = ndjson.Unquote(v)
+		t.commons().Family, err = ndjson.Unquote(v)
 	case "source":
-		t.common.Source, err = ndjson.Unquote(v)
+		t.commons().Source, err = ndjson.Unquote(v)
 	case "proxy":
-		t.common.Proxy, err = ndjson.Unquote(v)
+		t.commons().Proxy, err = ndjson.Unquote(v)
 	default:
 		if k == "tls" || r.Catalog.Check(k) != nil {
 			if t.options == nil {
@@ -126,6 +127,13 @@ func (t *Target) member(r *Runner, k string, v []byte) (err error) {
 		}
 	}
 	return err
+}
+
+func (t *Target) commons() *lines.Common {
+	if t.common == nil {
+		t.common = new(lines.Common)
+	}
+	return t.common
 }
 
 // ours are the members of a result that a target can't bring along.
@@ -198,9 +206,9 @@ type plan struct {
 	url     *catalog.URL
 	check   *Check
 	opt     any // the check's options
-	common  options
+	common  *options
 	secrets secrets
-	judges  []judge
+	*jury
 }
 
 // options are the common options of a target, ready for use.
@@ -212,8 +220,12 @@ type options struct {
 	proxy       *url.URL
 	resolver    string
 	address     string
-	tls         TLSOptions
+	tls         *TLSOptions
 }
+
+// noOptions are those of a target that gives none. Thousands of targets may be
+// waiting, so they share it.
+var noOptions = &options{tls: &DefaultTLS}
 
 // prepare checks everything that can be checked before anything is sent.
 func (r *Runner) prepare(t *Target) (*plan, error) {
@@ -233,7 +245,7 @@ func (r *Runner) prepare(t *Target) (*plan, error) {
 	if err := pl.prepareCommon(); err != nil {
 		return pl, err
 	}
-	if pl.judges, err = compileJudges(u.Check, t.Expect, t.Warn); err != nil {
+	if pl.jury, err = r.juries.of(u.Check, t.Expect, t.Warn); err != nil {
 		return pl, err
 	}
 	pl.opt, err = pl.check.decode(t.options[u.Check.Name], &pl.secrets)
@@ -250,7 +262,11 @@ func (r *Runner) permitted(check string) error {
 }
 
 func (pl *plan) prepareCommon() error {
-	c, o, can := &pl.Target.common, &pl.common, pl.url.Check.Common
+	if pl.common = noOptions; pl.Target.common == nil && pl.options["tls"] == nil {
+		return nil
+	}
+	c, o, can := pl.commons(), new(options), pl.url.Check.Common
+	pl.common = o
 	for _, m := range []struct{ name, value string }{
 		{"resolver", c.Resolver}, {"address", c.Address}, {"connect", c.Connect},
 		{"family", c.Family}, {"source", c.Source}, {"proxy", c.Proxy}, {"tls", string(pl.options["tls"])},
@@ -294,12 +310,14 @@ func (pl *plan) prepareCommon() error {
 	if err := checkResolver(c.Resolver); err != nil {
 		return fmt.Errorf("resolver: %w", err)
 	}
-	o.tls = DefaultTLS
+	o.tls = &DefaultTLS
 	if raw := pl.options["tls"]; len(raw) > 0 {
-		if err := tlsField().Decode("tls", raw, &o.tls); err != nil {
+		given := DefaultTLS
+		o.tls = &given
+		if err := tlsField().Decode("tls", raw, o.tls); err != nil {
 			return err
 		}
-		return pl.secrets.resolve("tls", tlsField, &o.tls)
+		return pl.secrets.resolve("tls", tlsField, o.tls)
 	}
 	return nil
 }
@@ -320,6 +338,76 @@ type judge struct {
 	*expr.Expr
 	warn     bool
 	standard bool // a default of the check
+}
+
+// A jury is all the judges of a target, and what they read. Targets with the
+// same expressions share it.
+type jury struct {
+	judges []judge
+	reads  map[string][]string // by member, the facts in it; nil: the member as a whole
+}
+
+// need says whether a judge reads the member.
+func (j *jury) need(member string) bool {
+	_, ok := j.reads[member]
+	return ok
+}
+
+// needFact says whether a judge reads the fact of a member.
+func (j *jury) needFact(member, fact string) bool {
+	facts, ok := j.reads[member]
+	return ok && (facts == nil || slices.Contains(facts, fact))
+}
+
+// juries remembers juries by their expressions. Targets from a pipe may bring
+// ever new ones, so it forgets them all when there are too many.
+type juries struct {
+	mu    sync.Mutex
+	known map[string]*jury
+}
+
+const maxJuries = 4096
+
+func (js *juries) of(k *catalog.Check, expect, warn []string) (*jury, error) {
+	key := make([]byte, 0, 256)
+	key = append(append(key, k.Name...), 0)
+	for _, list := range [][]string{expect, warn} {
+		for _, text := range list {
+			key = append(append(key, text...), 0)
+		}
+		key = append(key, 1)
+	}
+	js.mu.Lock()
+	j := js.known[string(key)]
+	js.mu.Unlock()
+	if j != nil {
+		return j, nil
+	}
+	judges, err := compileJudges(k, expect, warn)
+	if err != nil {
+		return nil, err
+	}
+	j = &jury{judges: judges, reads: map[string][]string{}}
+	for _, g := range judges {
+		for _, path := range g.Paths() {
+			member, rest, inside := strings.Cut(path, ".")
+			fact, _, _ := strings.Cut(rest, ".")
+			facts, seen := j.reads[member]
+			switch {
+			case !inside || seen && facts == nil:
+				j.reads[member] = nil
+			default:
+				j.reads[member] = append(facts, fact)
+			}
+		}
+	}
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	if js.known == nil || len(js.known) >= maxJuries {
+		js.known = map[string]*jury{}
+	}
+	js.known[string(key)] = j
+	return j, nil
 }
 
 // compileJudges compiles the expressions of a target and those defaults of its
@@ -357,29 +445,6 @@ func compileJudges(k *catalog.Check, expect, warn []string) ([]judge, error) {
 		}
 	}
 	return given, nil
-}
-
-// reads says whether one of the judges reads a member whose name begins so.
-func reads(judges []judge, members ...string) bool {
-	return slices.ContainsFunc(judges, func(j judge) bool { return slices.ContainsFunc(members, j.Reads) })
-}
-
-// readsFact says whether a judge reads the fact of a member, or the whole
-// member.
-func (pl *plan) readsFact(member, fact string) bool {
-	return slices.ContainsFunc(pl.judges, func(j judge) bool {
-		return slices.ContainsFunc(j.Paths(), func(path string) bool {
-			rest, ok := strings.CutPrefix(path, member)
-			if !ok || rest != "" && rest[0] != '.' {
-				return false
-			}
-			if rest == "" {
-				return true
-			}
-			rest, ok = strings.CutPrefix(rest[1:], fact)
-			return ok && (rest == "" || rest[0] == '.')
-		})
-	})
 }
 
 func onlyTime(e *expr.Expr) bool {
