@@ -126,7 +126,7 @@ func TestLMTPReal(t *testing.T) {
 func TestIMAPReal(t *testing.T) {
 	says := realserver.Shared(t, "mail")
 	trust, login := mailTrust(says), mailLogin(t, says, says["password"])
-	found := []string{"imap.messages == 3", "imap.unseen == 2", "imap.newest_age_ms > 100 * 60000", "imap.newest_age_ms < 120 * 60000", "imap.logged_in", "imap.uid_next == 4"}
+	found := []string{"imap.messages == 3", "imap.unseen == 2", "imap.newest_age_ms > 100 * 60000", "imap.newest_age_ms < 120 * 60000", "imap.logged_in", "imap.uid_next == 4", "imap.quota_limit_bytes == 1048576", "imap.quota_used_bytes >= 0"}
 	empty := fmt.Sprintf(`"user":%q,"password":%q`, says["empty_user"], secret(t, "EMPTY", says["empty_password"]))
 	for _, tt := range []struct {
 		name, url, target, want string
