@@ -45,7 +45,9 @@ Phases: greet has the greeting, the capabilities and STARTTLS, auth the login, r
 	}, imapOptions{imapSessionOptions: imapSessionOptions{starttlsOptions: starttlsOptions{"auto"}}, Mailbox: "INBOX"}, imap)
 }
 
-func imap(ctx context.Context, p *probe.Probe, opt *imapOptions, facts *imapFacts) (err error) {
+func imap(ctx context.Context, p *probe.Probe, given *imapOptions, facts *imapFacts) (err error) {
+	opt := new(*given)
+	opt.fromURL(p)
 	if err := opt.valid(p, opt.StartTLS); err != nil {
 		return err
 	}

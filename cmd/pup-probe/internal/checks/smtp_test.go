@@ -86,7 +86,6 @@ func TestSMTPStartTLS(t *testing.T) {
 		{"injected", trustTestCA(), hello + "S: 220 go\\\nSx 0d0a3235300d0a\n! tls", "down protocol tls", nil},
 		{"refused for now", "", hello + "S: 454 4.7.0 no TLS today\nC: QUIT", "down unavailable greet", nil},
 		{"refused", "", hello + "S: 502 no TLS\nC: QUIT", "down tls greet", nil},
-		{"no TLS", "", hello + "S: 220 go\nS: 250 I speak plainly", "down protocol tls", nil},
 		{"off", `"smtp":{"starttls":"off"}`, strings.Replace(hello, "C: STARTTLS\n", "C: QUIT\nS: 221 bye", 1), "up", []string{"smtp.starttls == true"}},
 		{"required", `"smtp":{"starttls":"required"}`, smtpHello + "C: QUIT", "down tls greet", []string{"smtp.starttls == false"}},
 	})
@@ -100,6 +99,8 @@ func TestSMTPStartTLS(t *testing.T) {
 	}
 	check(t, "smtp://mail.example.org", pw+`,"starttls":"off"}`).want(t, "unknown options prepare", "error contains 'smtp.allow_plain_auth'")
 	check(t, "smtp://127.0.0.1:9", `"smtp":{"password":"`+secret(t, "SMTP", "x")+`"}`).want(t, "unknown options prepare", "error contains 'smtp.user'")
+	check(t, "smtp://tim@127.0.0.1:9", "").want(t, "unknown options prepare", "error contains 'smtp.password'")
+	check(t, "smtp://127.0.0.1:9", `"smtp":{"user":"tim","password":"`+secret(t, "CRLF", "a\r\nb")+`"}`).want(t, "unknown options prepare", "error contains 'smtp.password'")
 	check(t, "smtp://127.0.0.1:9", `"smtp":{"from":"a@b>\r\nDATA"}`).want(t, "unknown options prepare", "error contains 'smtp.from'")
 	check(t, "smtp://127.0.0.1:9", `"smtp":{"to":["a@b\r"]}`).want(t, "unknown options prepare", "error contains 'smtp.to'")
 	check(t, "smtp://127.0.0.1:9", `"smtp":{"helo":"a\nb"}`).want(t, "unknown options prepare", "error contains 'smtp.helo'")
