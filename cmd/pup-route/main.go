@@ -20,7 +20,10 @@ import (
 	"pup/cmd/pup-route/internal/route"
 )
 
-func main() { os.Exit(run()) }
+func main() {
+	hook.Shim()
+	os.Exit(run())
+}
 
 func run() int {
 	std := cmdline.Std{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
@@ -45,7 +48,8 @@ func program(std cmdline.Std) *cmdline.Program {
 			&cli.IntFlag{Name: "max-record", Value: ndjson.MaxWrite, Usage: "write at most `BYTES` at once; more than 4096 is not safe when several programs write to one pipe"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "do not show on standard error what hooks print"},
 		},
-		Action: func(c *cli.Context) error { return act(c, std) },
+		Commands: []*cli.Command{spoolCommand(std)},
+		Action:   func(c *cli.Context) error { return act(c, std) },
 	}
 	return p
 }

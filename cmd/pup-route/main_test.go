@@ -15,9 +15,14 @@ import (
 	manpage "pup/cmd/internal/manual"
 	"pup/cmd/internal/schema"
 	"pup/cmd/pup-route/internal/config"
+	"pup/cmd/pup-route/internal/hook"
 )
 
 func TestMain(m *testing.M) {
+	hook.Shim()
+	if os.Getenv("PUP_ROUTE_MAIN") != "" { // a test runs us as the program
+		os.Exit(run())
+	}
 	testscript.Main(m, map[string]func(){"pup-route": func() { os.Exit(run()) }})
 }
 
@@ -45,9 +50,10 @@ func TestScripts(t *testing.T) {
 func TestGeneratedManual(t *testing.T) {
 	p := program(cmdline.Std{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
 	golden.File(t, "docs/man/pup-route.1", manpage.Roff(manpage.Program(p)))
-	file, hook := config.Field(), config.HookField()
+	file, keys := config.Field(), config.HookField()
 	file.Fields = slices.DeleteFunc(file.Fields, func(f schema.Field) bool { return f.Name == "hook" })
-	text := hooksPage + manpage.Fields(&file, "") + hookKeysPage + manpage.Fields(&hook, "")
+	silence := config.SilenceField()
+	text := hooksPage + manpage.Fields(&file, "") + hookKeysPage + manpage.Fields(&keys, "") + silenceKeysPage + manpage.Fields(&silence, "")
 	golden.File(t, "docs/man/pup-hooks.5", manpage.Roff(manpage.Page("pup-hooks", 5, "hooks of pup-route", text,
 		[]string{"pup-route(1)", "pup-lines(5)", "pup-checks(7)"})))
 }

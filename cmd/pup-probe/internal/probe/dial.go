@@ -53,12 +53,9 @@ func (p *Probe) DialHost(ctx context.Context, network, host string, port int) (*
 	if p.opt.proxy != nil && network == "tcp" {
 		return p.dialProxy(ctx, host, port)
 	}
-	addrs := p.pinned
-	if addrs == nil || host != p.pinnedHost {
-		var err error
-		if addrs, err = p.Lookup(ctx, host); err != nil {
-			return nil, err
-		}
+	addrs, err := p.Lookup(ctx, host)
+	if err != nil {
+		return nil, err
 	}
 	p.Phase(wire.Connect)
 	var errs []error
@@ -133,11 +130,48 @@ func (p *Probe) dialAddr(ctx context.Context, network string, ap netip.AddrPort,
 			d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
 		}
 	}
-	nc, err := d.DialContext(ctx, network, ap.String())
+	nc, err := dialApart(ctx, &d, network, ap)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", ap, plainDial(err))
 	}
 	return nc, nil
+}
+
+// dialApart dials in another goroutine, since that takes a deep stack, which
+// ours would keep while it waits for an answer.
+func dialApart(ctx context.Context, d *net.Dialer, network string, ap netip.AddrPort) (nc net.Conn, err error) {
+	done := make(chan struct{})
+	f := func() {
+		defer close(done)
+		nc, err = d.DialContext(ctx, network, ap.String())
+	}
+	select {
+	case dialers <- f:
+	default:
+		go dialer(f)
+	}
+	<-done
+	return nc, err
+}
+
+// dialers takes work for the goroutines that dial. They stay for a while, since
+// a stack that has grown is worth keeping.
+var dialers = make(chan func())
+
+const dialerIdle = time.Second
+
+func dialer(f func()) {
+	idle := time.NewTimer(dialerIdle)
+	defer idle.Stop()
+	for {
+		f()
+		idle.Reset(dialerIdle)
+		select {
+		case f = <-dialers:
+		case <-idle.C:
+			return
+		}
+	}
 }
 
 // plainDial takes the words that package net puts around a system error.
@@ -154,6 +188,9 @@ func plainDial(err error) error {
 // Lookup finds the addresses of host, in the order in which they are to be
 // tried, and marks the phase resolve unless host is an address.
 func (p *Probe) Lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	if p.pinned != nil && host == p.pinnedHost {
+		return p.pinned, nil
+	}
 	if a, err := netip.ParseAddr(host); err == nil {
 		if !fits(a, p.opt.family) {
 			return nil, Failf(wire.BadOptions, "%s is not an IPv%s address, as family asks for", host, p.opt.family)

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -29,6 +30,8 @@ const seconds = time.Second
 
 // Config is all that the files and flags say.
 type Config struct {
+	Spool      string // "": in memory
+	Silences   string // "": none
 	StaleAfter time.Duration
 	Hooks      []Hook
 }
@@ -40,14 +43,18 @@ type Hook struct {
 	When    *expr.Expr // nil: always
 	Command hook.Command
 	Jobs    int
-	At      string // file:line, for messages
+
+	Lacks error // what this system can't do of its sandbox, where that is let pass
+
+	RetryMin, RetryMax, RetryFor time.Duration
+	PermanentExit                []int
+	At                           string // file:line, for messages
 }
 
 // Options are the flags that the loader needs.
 type Options struct {
-	User  string        // of hooks that do not say theirs
-	Grace time.Duration // 0: each hook's own
-	Root  bool          // we run as root
+	User string // of hooks that do not say theirs
+	Root bool   // we run as root
 }
 
 // An Error is a mistake in a file.
@@ -93,6 +100,9 @@ func Load(files, flags []string, o Options) (*Config, error) {
 // load adds what a file says.
 func (c *Config) load(file string, o Options, names map[string]string) []error {
 	text, err := os.ReadFile(file)
+	if err == nil && o.Root {
+		err = trusted(file)
+	}
 	if err != nil {
 		return []error{err}
 	}
@@ -106,11 +116,6 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 	}
 	lines := places(text)
 	at := func(path string, err error) error { return &Error{file, line(lines, path), err} }
-	for _, key := range planned {
-		if _, ok := tree[key]; ok {
-			return []error{at(key, fmt.Errorf("%s is not built yet; take it out, and everything is kept in memory", key))}
-		}
-	}
 	raw, err := json.Marshal(tree)
 	if err != nil {
 		return []error{at("", err)}
@@ -128,6 +133,8 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 		return errs
 	}
 	var parts struct {
+		Spool      string            `json:"spool"`
+		Silences   string            `json:"silences"`
 		StaleAfter wire.Duration     `json:"stale_after"`
 		Hook       []json.RawMessage `json:"hook"`
 	}
@@ -140,10 +147,26 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 		}
 		c.StaleAfter = time.Duration(parts.StaleAfter)
 	}
+	if parts.Spool != "" {
+		if c.Spool != "" {
+			return []error{at("spool", errors.New("spool has been given by another file"))}
+		}
+		c.Spool = parts.Spool
+	}
+	if parts.Silences != "" {
+		if c.Silences != "" {
+			return []error{at("silences", errors.New("silences has been given by another file"))}
+		}
+		if _, err := os.ReadDir(parts.Silences); err != nil {
+			return []error{at("silences", err)}
+		}
+		c.Silences = parts.Silences
+	}
 	var errs []error
+	hookField := HookField()
 	for i, part := range parts.Hook {
 		k, path := hookDefaults, fmt.Sprintf("hook[%d]", i)
-		if err := json.Unmarshal(part, &k); err != nil {
+		if err := hookField.Decode(path, part, &k); err != nil { // not json: it would write into the defaults' lists
 			errs = append(errs, at(path, err))
 			continue
 		}
@@ -166,9 +189,10 @@ type keyError struct {
 func (e *keyError) Error() string { return e.key + ": " + e.err.Error() }
 func (e *keyError) Unwrap() error { return e.err }
 
+// Compiled when needed: a shim, which is this program too, does not pay.
 var (
-	nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-	envForm  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	nameForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`) })
+	envForm  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`) })
 )
 
 // add checks a hook and adds it. Dir is where a relative command is looked
@@ -180,7 +204,7 @@ func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]str
 		}
 	}
 	h := Hook{Name: k.Name, Jobs: k.Jobs, At: at}
-	if !nameForm.MatchString(k.Name) {
+	if !nameForm().MatchString(k.Name) {
 		fail("name", fmt.Errorf("%.80q: a name has letters, digits, dot, dash and underscore, 64 at most", k.Name))
 	} else if first, ok := names[k.Name]; ok {
 		fail("name", fmt.Errorf("there is a hook %q already, at %s", k.Name, first))
@@ -194,8 +218,14 @@ func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]str
 	fail("after", err)
 	h.Rule.RecoverAfter, err = threshold(k.RecoverAfter)
 	fail("recover_after", err)
-	h.Rule.Repeat = time.Duration(k.Repeat)
+	h.Rule.Repeat, h.Rule.RepeatMax, h.Rule.Flap = time.Duration(k.Repeat), time.Duration(k.RepeatMax), k.Flapping
 	switch {
+	case h.Rule.Becomes.Has(state.Flapping) && k.Flapping == 0:
+		fail("on", errors.New("flapping needs the key flapping, how many changes that is"))
+	case h.Rule.RepeatMax > 0 && h.Rule.RepeatMax < h.Rule.Repeat:
+		fail("repeat_max", errors.New("is less than repeat"))
+	case h.Rule.RecoverAfter.Of > 0:
+		fail("recover_after", errors.New("is a number in a row or a time"))
 	case h.Rule.Reminders && k.Repeat == 0:
 		fail("on", errors.New("reminder needs repeat, the time between reminders"))
 	case h.Rule.Always && (k.Repeat != 0 || k.After != nil || k.RecoverAfter != nil):
@@ -206,8 +236,20 @@ func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]str
 		fail("when", err)
 	}
 	h.Command = hook.Command{Input: hook.Input(k.Input), Timeout: time.Duration(k.Timeout), Grace: time.Duration(k.Grace)}
-	if o.Grace > 0 {
-		h.Command.Grace = o.Grace
+	h.RetryMin, h.RetryMax, h.RetryFor = time.Duration(k.RetryMin), time.Duration(k.RetryMax), time.Duration(k.RetryFor)
+	h.PermanentExit = k.PermanentExit
+	if k.RetryMax < k.RetryMin {
+		fail("retry_max", errors.New("is less than retry_min"))
+	}
+	if slices.Contains(k.PermanentExit, 75) || slices.Contains(k.PermanentExit, 0) {
+		fail("permanent_exit", errors.New("0 is success, and 75 always asks for another attempt"))
+	}
+	h.Command.Sandbox, err = sandbox(&k.Sandbox)
+	if fail("sandbox", err); k.Sandbox.Missing == "warn" {
+		h.Lacks = h.Command.Sandbox.Available()
+		h.Command.Sandbox.Lenient = h.Lacks != nil
+	} else {
+		fail("sandbox.level", h.Command.Sandbox.Available())
 	}
 	if k.Timeout <= 0 {
 		fail("timeout", errors.New("must be more than zero: a hook without an end holds its name's later events for ever"))
@@ -218,11 +260,14 @@ func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]str
 		fail("command", err)
 	} else {
 		h.Command.Argv = append([]string{path}, k.Command[1:]...)
+		if o.Root {
+			fail("command", trusted(path))
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.Env)) {
 		value := k.Env[name]
 		switch {
-		case !envForm.MatchString(name) || strings.HasPrefix(name, "PUP_"):
+		case !envForm().MatchString(name) || strings.HasPrefix(name, "PUP_"):
 			fail("env", fmt.Errorf("%.80q can't be set: a variable has letters, digits and underscores, and PUP_ is ours", name))
 		case strings.ContainsRune(value, 0):
 			fail("env", fmt.Errorf("the value of %s holds a zero byte", name))
@@ -235,6 +280,28 @@ func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]str
 		c.Hooks = append(c.Hooks, h)
 	}
 	return errs
+}
+
+// sandbox reads the keys of a sandbox.
+func sandbox(k *sandboxKeys) (hook.Sandbox, error) {
+	for _, path := range slices.Concat(k.Read, k.Write) {
+		if !filepath.IsAbs(path) {
+			return hook.Sandbox{}, fmt.Errorf("read and write: %.200q is no absolute path", path)
+		}
+		if _, err := os.Stat(path); err != nil {
+			return hook.Sandbox{}, fmt.Errorf("read and write: %w", err)
+		}
+	}
+	level := hook.Level(k.Level)
+	switch {
+	case level != hook.Strict && (len(k.Read)+len(k.Write) > 0 || !k.Network):
+		return hook.Sandbox{}, fmt.Errorf("read, write and network are kept only at level \"strict\", not %q", k.Level)
+	case level == hook.Strict && k.Gain:
+		return hook.Sandbox{}, errors.New("gain_privileges does not go with level \"strict\"")
+	}
+	return hook.Sandbox{Level: level, Network: k.Network, Read: k.Read, Write: k.Write, Privileges: k.Gain, Limits: hook.Limits{
+		Files: uint64(k.Limits.Files), Processes: uint64(k.Limits.Processes), FileMiB: uint64(k.Limits.FileMiB),
+		DataMiB: uint64(k.Limits.DataMiB), CPUS: uint64(k.Limits.CPUSeconds)}}, nil
 }
 
 // whom finds the user that a hook runs as; nil is our own.
@@ -261,7 +328,7 @@ func parseOn(words []string) (state.Rule, error) {
 	if len(words) == 0 {
 		return r, errors.New("is empty; name what to run the hook for, such as down and recovered")
 	}
-	known := []string{"up", "degraded", "down", "unknown", "recovered", "change", "stale", "reminder", "always"}
+	known := []string{"up", "degraded", "down", "unknown", "recovered", "change", "stale", "flapping", "reminder", "always"}
 	for _, word := range words {
 		from, to, transition := strings.Cut(word, "->")
 		switch {
@@ -278,6 +345,8 @@ func parseOn(words []string) (state.Rule, error) {
 			r.Change = true
 		case word == "stale":
 			r.Becomes = r.Becomes.Add(state.Stale)
+		case word == "flapping":
+			r.Becomes = r.Becomes.Add(state.Flapping)
 		case word == "reminder":
 			r.Reminders = true
 		case word == "always":
@@ -303,6 +372,13 @@ func threshold(raw json.RawMessage) (t state.Threshold, err error) {
 		return t, nil
 	}
 	if raw[0] == '"' {
+		if n, err := fmt.Sscanf(string(raw), `"%d of %d"`, &t.Count, &t.Of); n == 2 && err == nil {
+			if t.Count < 1 || t.Count > t.Of || t.Of > state.MaxOf {
+				return t, fmt.Errorf("%s: want x of y with y from x to %d", raw, state.MaxOf)
+			}
+			return t, nil
+		}
+		t = state.Threshold{}
 		var d wire.Duration
 		if err := json.Unmarshal(raw, &d); err != nil {
 			return t, fmt.Errorf("%w; write a number of results or a time such as \"2m\"", err)

@@ -154,7 +154,8 @@ func TestLoadErrors(t *testing.T) {
 		{strings.Replace(hook(""), `./page`, `./gone`, 1), `hooks.toml:4: command: there is no command "gone"`},
 		{strings.Replace(hook(""), `"a"`, `"a b"`, 1), `hooks.toml:2: name: "a b": a name has letters`},
 		{"# nothing\nhook = 3", "hooks.toml:2: hook: want an array, not an integer"},
-		{"\n\nspool = '/x'", "hooks.toml:3: spool is not built yet"},
+		{hook("retry_max = \"1s\""), "hooks.toml:5: retry_max: is less than retry_min"},
+		{hook("permanent_exit = [75]"), "hooks.toml:5: permanent_exit: 0 is success"},
 		{"a = 1\na = 2", "hooks.toml:2: "},
 		{"[[hook]]\nname = 'x'\n[hook.nested]\nx = 1", "hooks.toml:3: hook[0].nested: no such option"},
 	} {

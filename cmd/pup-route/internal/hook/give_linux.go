@@ -2,7 +2,6 @@ package hook
 
 import (
 	"fmt"
-	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -11,16 +10,15 @@ import (
 // give hands the event line over: in sealed memory, as standard input or as
 // a file. Nothing touches a disk, nothing is left behind, and a command that
 // does not read its input delays nobody.
-func (c *Command) give(line []byte) (stdin io.Reader, files []*os.File, env []string, release func(), err error) {
-	f, err := sealed(line)
+func (c *Command) give(line []byte) (in *os.File, env []string, release func(), err error) {
+	in, err = sealed(line)
 	if err != nil {
-		return nil, nil, nil, nil, err
+		return nil, nil, nil, err
 	}
-	release = func() { f.Close() }
 	if c.Input == File {
-		return nil, []*os.File{f}, []string{"PUP_FILE=/proc/self/fd/3"}, release, nil
+		env = []string{"PUP_FILE=/proc/self/fd/3"}
 	}
-	return f, nil, nil, release, nil
+	return in, env, func() { in.Close() }, nil
 }
 
 // sealed returns a file in memory that holds data and can't be changed.

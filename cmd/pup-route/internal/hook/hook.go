@@ -38,6 +38,7 @@ type Command struct {
 	Input   Input
 	Timeout time.Duration // then SIGTERM to its process group
 	Grace   time.Duration // and after this SIGKILL
+	Sandbox Sandbox
 }
 
 // An Outcome is how a run ended.
@@ -115,30 +116,32 @@ func (c *Command) environ() []string {
 	return env
 }
 
+// A startError says that a command was not run.
+type startError struct{ err error }
+
+func (e *startError) Error() string { return "start: " + e.err.Error() }
+func (e *startError) Unwrap() error { return e.err }
+
 // Run runs the command once with the event line, and env added to its
-// environment, and returns when it and its process group have ended.
+// environment, and returns when it and what it started have ended.
 func (c *Command) Run(stop *Stop, env []string, line []byte) Outcome {
-	var out tail
-	stdin, files, more, release, err := c.give(line)
+	in, more, release, err := c.give(line)
 	if err != nil {
 		return Outcome{Err: fmt.Errorf("hand the event over: %w", err), Exit: -1}
 	}
 	defer release()
-	cmd, err := start(func() *exec.Cmd {
-		cmd := exec.Command(c.Argv[0], c.Argv[1:]...)
-		cmd.Env = slices.Concat(c.environ(), env, more, c.Env)
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, &out
-		cmd.ExtraFiles = files
-		cmd.SysProcAttr = attributes(c.User)
-		// A grandchild that keeps our pipe open must not keep us.
-		cmd.WaitDelay = pipeDelay
-		return cmd
-	})
-	if err != nil {
-		return Outcome{Err: fmt.Errorf("start: %w", err), Exit: -1}
+	s := &spec{command: c, env: slices.Concat(c.environ(), env, more, c.Env)}
+	if c.Input == File {
+		s.file = in
+	} else {
+		s.stdin = in
 	}
-	o := c.wait(stop, cmd)
-	o.Output = out.bytes()
+	p, err := launchIn(s)
+	if err != nil {
+		return Outcome{Err: &startError{err}, Exit: -1}
+	}
+	o := c.wait(stop, p)
+	o.Output = p.out.bytes()
 	return o
 }
 
@@ -146,32 +149,28 @@ func (c *Command) Run(stop *Stop, env []string, line []byte) Outcome {
 const pipeDelay = 200 * time.Millisecond
 
 // wait waits for the end of the command, and brings it about if need be.
-func (c *Command) wait(stop *Stop, cmd *exec.Cmd) Outcome {
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	var o Outcome
+func (c *Command) wait(stop *Stop, p *process) Outcome {
 	timeout := time.NewTimer(c.Timeout)
 	defer timeout.Stop()
-	var err error
 	select {
-	case err = <-ended:
+	case err := <-p.ended:
+		return outcome(err)
 	case <-timeout.C:
-		o.TimedOut = true
-		err = stop.end(cmd, c.Grace, ended)
+		stop.end(p, c.Grace)
+		return Outcome{TimedOut: true, Exit: -1, Err: fmt.Errorf("timeout after %v", c.Timeout)}
 	case <-stop.ask:
-		o.Canceled = true
-		err = stop.end(cmd, min(c.Grace, lastGrace), ended)
+		stop.end(p, min(c.Grace, lastGrace))
+		return Outcome{Canceled: true, Exit: -1, Err: errors.New("canceled")}
 	}
-	killGroup(cmd.Process.Pid, syscall.SIGKILL) // whom it left behind
-	o.Exit = cmd.ProcessState.ExitCode()
-	switch {
-	case o.TimedOut:
-		o.Exit, o.Err = -1, fmt.Errorf("timeout after %v", c.Timeout)
-	case o.Canceled:
-		o.Exit, o.Err = -1, errors.New("canceled")
-	case errors.Is(err, exec.ErrWaitDelay):
-	case err != nil:
-		o.Err = err
+}
+
+func outcome(err error) Outcome {
+	o := Outcome{Err: err}
+	if err != nil {
+		o.Exit = -1
+	}
+	if se, ok := errors.AsType[*statusError](err); ok {
+		o.Exit = se.exit
 	}
 	return o
 }
@@ -197,19 +196,19 @@ func (s *Stop) Kill() {
 	s.Ask()
 }
 
-// end asks the process group to end, and makes it after grace.
-func (s *Stop) end(cmd *exec.Cmd, grace time.Duration, ended <-chan error) error {
-	killGroup(cmd.Process.Pid, syscall.SIGTERM)
+// end asks a process to end, makes it after grace, and returns how it did.
+func (s *Stop) end(p *process, grace time.Duration) error {
+	p.term()
 	over := time.NewTimer(grace)
 	defer over.Stop()
 	select {
-	case err := <-ended:
+	case err := <-p.ended:
 		return err
 	case <-over.C:
 	case <-s.kill:
 	}
-	killGroup(cmd.Process.Pid, syscall.SIGKILL)
-	return <-ended
+	p.kill()
+	return <-p.ended
 }
 
 // start starts a command. A file that somebody has just written may be open

@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -19,10 +17,8 @@ type Process struct {
 	Log     func(output []byte, err error) // is told of its end, with what it printed
 
 	mu    sync.Mutex // held while a line is written
-	cmd   *exec.Cmd
+	p     *process   // nil: none runs
 	stdin *os.File
-	out   *tail
-	ended chan error
 }
 
 // Send writes the line to the process, which it starts first if none runs.
@@ -31,16 +27,16 @@ type Process struct {
 func (p *Process) Send(env []string, line []byte) Outcome {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cmd != nil {
+	if p.p != nil {
 		select {
-		case err := <-p.ended:
+		case err := <-p.p.ended:
 			p.reap(err)
 		default:
 		}
 	}
-	if p.cmd == nil {
+	if p.p == nil {
 		if err := p.start(env); err != nil {
-			return Outcome{Err: fmt.Errorf("start: %w", err), Exit: -1}
+			return Outcome{Err: &startError{err}, Exit: -1}
 		}
 	}
 	written := make(chan struct{})
@@ -74,23 +70,13 @@ func (p *Process) start(env []string) error {
 		return err
 	}
 	defer r.Close()
-	out := &tail{}
 	c := p.Command
-	p.cmd, err = start(func() *exec.Cmd {
-		cmd := exec.Command(c.Argv[0], c.Argv[1:]...)
-		cmd.Env = slices.Concat(c.environ(), env, c.Env)
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = r, out, out
-		cmd.SysProcAttr = attributes(c.User)
-		cmd.WaitDelay = pipeDelay
-		return cmd
-	})
+	p.p, err = launchIn(&spec{command: c, env: slices.Concat(c.environ(), env, c.Env), stdin: r})
 	if err != nil {
 		w.Close()
-		p.cmd = nil
 		return err
 	}
-	p.stdin, p.out, p.ended = w, out, make(chan error, 1)
-	go func(cmd *exec.Cmd, ended chan<- error) { ended <- cmd.Wait() }(p.cmd, p.ended)
+	p.stdin = w
 	return nil
 }
 
@@ -98,7 +84,7 @@ func (p *Process) start(env []string) error {
 func (p *Process) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cmd != nil {
+	if p.p != nil {
 		p.finish(p.Command.Timeout)
 	}
 }
@@ -109,19 +95,18 @@ func (p *Process) finish(wait time.Duration) {
 	defer timeout.Stop()
 	var err error
 	select {
-	case err = <-p.ended:
+	case err = <-p.p.ended:
 	case <-timeout.C:
-		err = p.Stop.end(p.cmd, p.Command.Grace, p.ended)
+		err = p.Stop.end(p.p, p.Command.Grace)
 	case <-p.Stop.ask:
-		err = p.Stop.end(p.cmd, min(p.Command.Grace, lastGrace), p.ended)
+		err = p.Stop.end(p.p, min(p.Command.Grace, lastGrace))
 	}
 	p.reap(err)
 }
 
 // reap cleans up behind a process that has ended.
 func (p *Process) reap(err error) {
-	killGroup(p.cmd.Process.Pid, syscall.SIGKILL)
 	p.stdin.Close()
-	p.Log(p.out.bytes(), err)
-	p.cmd = nil
+	p.Log(p.p.out.bytes(), err)
+	p.p = nil
 }

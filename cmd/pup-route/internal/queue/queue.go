@@ -76,6 +76,16 @@ func (q *Queue[T]) Size() int { return q.size }
 // Running is the number of jobs that have been taken and not given back.
 func (q *Queue[T]) Running() int { return q.running }
 
+// Ready reports whether a job could start, if limits allow.
+func (q *Queue[T]) Ready() bool {
+	for _, h := range q.order {
+		if len(h.ready) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Add appends a job to its lane.
 func (q *Queue[T]) Add(j *Job[T]) {
 	h := q.hook(j.Hook)
@@ -157,17 +167,6 @@ func (q *Queue[T]) Hurry() {
 		l.hook.ready = append(l.hook.ready, l)
 	}
 	q.waiting = nil
-}
-
-// Rest calls f for each job that has not been taken.
-func (q *Queue[T]) Rest(f func(*Job[T])) {
-	for _, h := range q.order {
-		for _, l := range h.lanes {
-			for _, j := range l.jobs {
-				f(j)
-			}
-		}
-	}
 }
 
 type waiting[T any] []*lane[T]

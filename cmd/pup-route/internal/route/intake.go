@@ -2,7 +2,6 @@ package route
 
 import (
 	"errors"
-	"io"
 
 	"pup/cmd/internal/ndjson"
 )
@@ -11,22 +10,22 @@ import (
 type batch struct {
 	buf   []byte
 	lines []lineAt
-	end   error // io.EOF or a read error, after the lines
+	input []byte // what the lines were made of, where the source knows it
+	known bool   // the lines were accepted by an earlier run
+	end   error  // io.EOF or a read error, after the lines
 }
 
-// A lineAt is a line of a batch. What can't be read has an err instead.
+// A lineAt is a line of a batch.
 type lineAt struct {
-	no               int
-	raw, text, until int // raw is buf[raw:until]
-	textEnd          int
-	err              *ndjson.LineError
+	no         int
+	raw, until int // in buf, as are the ends of its text
+	text, end  int
+	json       bool              // it can be passed on
+	err        *ndjson.LineError // it can't be read, or is no result though it should be
 }
 
 func (b *batch) raw(l *lineAt) []byte  { return b.buf[l.raw:l.until] }
-func (b *batch) text(l *lineAt) []byte { return b.buf[l.text:l.textEnd] }
-
-// maxBatch is how many bytes of lines are gathered before they are handed on.
-const maxBatch = 64 << 10
+func (b *batch) text(l *lineAt) []byte { return b.buf[l.text:l.end] }
 
 // An intake reads lines in a goroutine of its own and hands them over in
 // batches. It does not read on before a batch has been given back, so that
@@ -36,18 +35,19 @@ type intake struct {
 	back    chan *batch
 }
 
-func newIntake(r io.Reader, maxLine int) *intake {
+func newIntake(src source, maxLine int) *intake {
 	in := &intake{batches: make(chan *batch), back: make(chan *batch, 1)}
 	in.back <- &batch{}
-	go in.run(ndjson.NewReader(r, maxLine))
+	go in.run(src, ndjson.NewReader(src, maxLine))
 	return in
 }
 
-func (in *intake) run(r *ndjson.Reader) {
+func (in *intake) run(src source, r *ndjson.Reader) {
 	b := <-in.back
 	for b.end == nil {
 		b.add(r)
-		if b.end != nil || !r.Buffered() || len(b.buf) >= maxBatch {
+		if b.end != nil || !r.Buffered() {
+			b.input, b.known = src.Input(), src.Known()
 			in.batches <- b
 			if b.end == nil {
 				b = <-in.back
@@ -73,6 +73,6 @@ func (b *batch) add(r *ndjson.Reader) {
 	l.until = len(b.buf)
 	// Text is a part of Raw: what was cut off its ends tells where.
 	l.text = l.raw + cap(line.Raw) - cap(line.Text)
-	l.textEnd = l.text + len(line.Text)
+	l.end = l.text + len(line.Text)
 	b.lines = append(b.lines, l)
 }

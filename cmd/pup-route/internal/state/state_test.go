@@ -16,7 +16,8 @@ func play(t *testing.T, rules []Rule, script string) string {
 	t.Helper()
 	var got []string
 	now := epoch
-	table := New(rules, 0, nil)
+	table := New(nil, nil)
+	table.SetRules(rules, 0, nil)
 	table.emit = func(e *Event) {
 		previous := e.Previous.String()
 		if e.First {
@@ -99,9 +100,17 @@ func TestEvents(t *testing.T) {
 			"0:reminder(down>down,2)@20s 0:recovered(down>up,1)@30s"},
 		{"recovered without a reminder", Rule{Reminders: true, Repeat: time.Hour, Recovered: true}, "down down down up", ""},
 		{"stale", Rule{Becomes: set(Stale), Recovered: true}, "up up -@2m up@2m30s",
-			"0:stale(up>stale,0)@35s 0:recovered(stale>up,3)@2m30s"},
+			"0:stale(up>unknown,0)@35s 0:recovered(unknown>up,3)@2m30s"},
 		{"stale while down", Rule{Becomes: set(Down, Stale), Recovered: true}, "down -@1m down@2m up",
-			"0:down(?>down,1)@0s 0:stale(down>stale,0)@25s 0:down(stale>down,2)@2m0s 0:recovered(down>up,1)@2m10s"},
+			"0:down(?>down,1)@0s 0:stale(down>unknown,0)@25s 0:down(unknown>down,2)@2m0s 0:recovered(down>up,1)@2m10s"},
+		{"some of the last", Rule{Becomes: set(Down), Recovered: true, After: Threshold{Count: 3, Of: 5}}, "down up down up up down up down down up",
+			"0:down(up>down,2)@1m20s 0:recovered(down>up,1)@1m30s"},
+		{"flapping holds", Rule{Becomes: set(Down), Recovered: true, Flap: 4}, "up down up down up down up " + strings.Repeat("up ", 17) + "down",
+			"0:down(up>down,1)@10s 0:recovered(down>up,1)@20s 0:down(up>down,1)@30s 0:recovered(down>up,17)@3m40s 0:down(up>down,1)@4m0s"},
+		{"flapping is told", Rule{Becomes: set(Down, Flapping), Recovered: true, Flap: 4}, "up down up down up down up " + strings.Repeat("up ", 17),
+			"0:down(up>down,1)@10s 0:recovered(down>up,1)@20s 0:down(up>down,1)@30s 0:flapping(down>degraded,4)@40s 0:recovered(degraded>up,17)@3m40s"},
+		{"reminders with longer pauses", Rule{Becomes: set(Down), Repeat: 20 * time.Second, RepeatMax: time.Minute}, "down -@10m",
+			"0:down(?>down,1)@0s 0:reminder(down>down,1)@20s 0:reminder(down>down,1)@1m0s 0:reminder(down>down,1)@2m0s 0:reminder(down>down,1)@3m0s 0:reminder(down>down,1)@4m0s 0:reminder(down>down,1)@5m0s 0:reminder(down>down,1)@6m0s 0:reminder(down>down,1)@7m0s 0:reminder(down>down,1)@8m0s 0:reminder(down>down,1)@9m0s 0:reminder(down>down,1)@10m0s"},
 		{"always", Rule{Always: true}, "up down", "0:result(?>up,1)@0s 0:result(up>down,1)@10s"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -126,7 +135,8 @@ func TestWhenKeepsOpeningsNotEndings(t *testing.T) {
 
 func TestRepeatedRun(t *testing.T) {
 	calls := 0
-	table := New([]Rule{{Always: true}}, 0, func(*Event) { calls++ })
+	table := New(func(*Event) { calls++ }, nil)
+	table.SetRules([]Rule{{Always: true}}, 0, nil)
 	r := &Result{Name: []byte("a"), Run: []byte("a@1"), Line: []byte("{}")}
 	if !table.Observe(r, epoch) || table.Observe(r, epoch) {
 		t.Error("the second delivery of a run was not told from the first")
@@ -142,7 +152,8 @@ func TestRepeatedRun(t *testing.T) {
 
 func TestIdentifiers(t *testing.T) {
 	run := func() (got []Event) {
-		table := New([]Rule{{Hook: "h", Becomes: set(Down), Recovered: true, Repeat: time.Second}}, 0, func(e *Event) { got = append(got, *e) })
+		table := New(func(e *Event) { got = append(got, *e) }, nil)
+		table.SetRules([]Rule{{Hook: "h", Becomes: set(Down), Recovered: true, Repeat: time.Second}}, 0, nil)
 		for i, s := range []Status{Down, Down, Up, Down} {
 			table.Observe(&Result{Name: []byte("a"), Status: s, Line: []byte("{}")}, epoch.Add(time.Duration(i)*time.Minute))
 		}
@@ -172,8 +183,8 @@ func TestIdentifiers(t *testing.T) {
 
 func TestReload(t *testing.T) {
 	var got []string
-	table := New([]Rule{{Hook: "gone", Becomes: set(Down)}, {Hook: "kept", Becomes: set(Down), Recovered: true}}, 0,
-		func(e *Event) { got = append(got, fmt.Sprint(e.Rule, e.Kind)) })
+	table := New(func(e *Event) { got = append(got, fmt.Sprint(e.Rule, e.Kind)) }, nil)
+	table.SetRules([]Rule{{Hook: "gone", Becomes: set(Down)}, {Hook: "kept", Becomes: set(Down), Recovered: true}}, 0, nil)
 	table.Observe(&Result{Name: []byte("a"), Status: Down, Line: []byte("{}")}, epoch)
 	table.SetRules([]Rule{{Hook: "kept", Becomes: set(Down), Recovered: true}}, 0, []int{-1, 0})
 	table.Observe(&Result{Name: []byte("a"), Status: Down, Line: []byte("{}")}, epoch)

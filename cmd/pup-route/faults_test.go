@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"pup/cmd/pup-route/internal/spool"
+)
+
+// A rig runs pup-route with a spool and a hook that writes down each call,
+// and kills it.
+type rig struct {
+	t     *testing.T
+	dir   string
+	lines int
+	pad   int // bytes that each line is longer
+}
+
+func newRig(t *testing.T, lines int) *rig {
+	r := &rig{t: t, dir: t.TempDir(), lines: lines}
+	user := ""
+	if os.Getuid() == 0 {
+		user = "user = \"root\"\n"
+	}
+	config := fmt.Sprintf("spool = %q\n[[hook]]\nname = \"note\"\non = [\"always\"]\n%scommand = [\"sh\", \"-c\", \"cat >> %s/calls\"]\n",
+		r.dir+"/spool", user, r.dir)
+	if err := os.WriteFile(r.dir+"/hooks.toml", []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// command is pup-route reading from in; prefix may run it under strace.
+func (r *rig) command(in *os.File, prefix ...string) *exec.Cmd {
+	r.t.Helper()
+	out, err := os.OpenFile(r.dir+"/out", os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	argv := append(prefix, self, r.dir+"/hooks.toml")
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = append(os.Environ(), "PUP_ROUTE_MAIN=1")
+	cmd.Stdin, cmd.Stdout = in, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	r.t.Cleanup(func() { out.Close() })
+	return cmd
+}
+
+// feed writes the lines to w and closes it.
+func (r *rig) feed(w *os.File) {
+	defer w.Close()
+	b := bufio.NewWriterSize(w, 16000)
+	pad := strings.Repeat("x", r.pad)
+	for i := range r.lines {
+		fmt.Fprintf(b, `{"type":"result","name":"n%d","status":"up","run":"n%d@%d","text":"%s"}`+"\n", i%7, i%7, i, pad)
+		if i%16 == 15 {
+			b.Flush() // the reader may be dead: then the next one gets it
+		}
+	}
+	b.Flush()
+}
+
+// counted is how often each line was seen in a file of lines or events.
+func (r *rig) counted(name string) map[int]int {
+	r.t.Helper()
+	text, err := os.ReadFile(filepath.Join(r.dir, name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.t.Fatal(err)
+	}
+	seen := map[int]int{}
+	for line := range strings.Lines(string(text)) {
+		if _, rest, ok := strings.Cut(line, `"run":"`); ok {
+			_, rest, _ = strings.Cut(rest, "@")
+			digits, _, _ := strings.Cut(rest, `"`)
+			n, err := strconv.Atoi(digits)
+			if err != nil {
+				r.t.Fatalf("%s: %q: %v", name, line, err)
+			}
+			seen[n]++
+		}
+	}
+	return seen
+}
+
+// lost counts the lines that the hook was never called for, and repeated the
+// calls beyond the first.
+func (r *rig) judge() (lost, repeated, unpassed int) {
+	calls, passed := r.counted("calls"), r.counted("out")
+	for i := range r.lines {
+		if calls[i] == 0 {
+			lost++
+		}
+		repeated += max(0, calls[i]-1)
+		if passed[i] == 0 {
+			unpassed++
+		}
+	}
+	open, dead, err := spool.List(r.dir + "/spool")
+	if err != nil || len(open)+len(dead) > 0 {
+		r.t.Errorf("%d jobs are open and %d dead at the end: %v", len(open), len(dead), err)
+	}
+	return lost, repeated, unpassed
+}
+
+// kills runs pup-route on in, kills it so often, and lets the last one end.
+func (r *rig) kills(in *os.File, kills int) {
+	r.t.Helper()
+	for range kills {
+		cmd := r.command(in)
+		if err := cmd.Start(); err != nil {
+			r.t.Fatal(err)
+		}
+		time.AfterFunc(time.Duration(rand.IntN(25_000))*time.Microsecond, func() { cmd.Process.Kill() }) //nolint:errcheck // it may have ended
+		cmd.Wait()                                                                                       //nolint:errcheck // killed
+	}
+	if err := r.command(in).Run(); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// TestFaultKilledAtRandom: with the pipe held, kill -9 loses nothing and
+// repeats at most what was running.
+func TestFaultKilledAtRandom(t *testing.T) {
+	r := newRig(t, faultKills*40)
+	in, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	go r.feed(w)
+	r.kills(in, faultKills)
+	lost, repeated, unpassed := r.judge()
+	t.Logf("%d lines, %d kills: %d lost, %d calls repeated, %d not passed on", r.lines, faultKills, lost, repeated, unpassed)
+	if lost > 0 || unpassed > 0 || repeated > faultKills*4 {
+		t.Errorf("%d lines, %d kills: %d lost, %d calls repeated, %d not passed on", r.lines, faultKills, lost, repeated, unpassed)
+	}
+}
+
+// TestFaultControlSocket is the control of the test above: from a socket,
+// which has no tee(2), the same kills lose lines, and the test sees it.
+func TestFaultControlSocket(t *testing.T) {
+	r := newRig(t, 1500)
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := os.NewFile(uintptr(fds[0]), "in")
+	defer in.Close()
+	go r.feed(os.NewFile(uintptr(fds[1]), "w"))
+	r.kills(in, 5)
+	if lost, _, _ := r.judge(); lost == 0 {
+		t.Error("nothing was lost without tee(2): the test can't see losses")
+	}
+}
+
+// TestFaultFull: a spool that can't grow holds reading back and loses
+// nothing; the jobs that it holds go on.
+func TestFaultFull(t *testing.T) {
+	r := newRig(t, 400)
+	r.pad = 500
+	in, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	go r.feed(w)
+	cmd := r.command(in, "sh", "-c", `ulimit -f 600; exec "$0" "$@" | cat >> `+r.dir+"/out")
+	cmd.Stdout = nil
+	errs, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s := bufio.NewScanner(errs)
+	for s.Scan() && !strings.Contains(s.Text(), "the spool is full") {
+	}
+	if err := s.Err(); err != nil {
+		t.Fatal(err)
+	}
+	syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) //nolint:errcheck // it is there, or the next run fails
+	for s.Scan() {
+	}
+	cmd.Wait() //nolint:errcheck // cat may have been first
+	if calls := len(r.counted("calls")); calls == 0 || calls == r.lines {
+		t.Errorf("%d of %d lines were dealt with when the spool was full", calls, r.lines)
+	}
+	if err := r.command(in).Run(); err != nil {
+		t.Fatal(err)
+	}
+	if lost, _, unpassed := r.judge(); lost > 0 || unpassed > 0 {
+		t.Errorf("%d lost, %d not passed on", lost, unpassed)
+	}
+}

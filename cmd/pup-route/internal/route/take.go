@@ -1,0 +1,98 @@
+package route
+
+import (
+	"time"
+
+	"pup/cmd/internal/ndjson"
+	"pup/cmd/internal/wire"
+)
+
+// take takes a batch into the state and into the journal's batch.
+func (r *router) take(b *batch) {
+	r.look()
+	for i := range b.lines {
+		l := &b.lines[i]
+		if l.err == nil {
+			r.accept(l, b.raw(l), b.text(l), b.known)
+		}
+		if l.err != nil {
+			r.bad++
+		}
+	}
+	r.taken = b
+}
+
+// accept takes a line into the state, and notes in it what is wrong with it.
+func (r *router) accept(l *lineAt, raw, text []byte, known bool) {
+	if err := r.fields.scan(text); err != nil {
+		l.err = &ndjson.LineError{No: l.no, Line: raw, Err: err}
+		return
+	}
+	l.json = true
+	if known || !r.fields.is(wire.TypeResult) {
+		return
+	}
+	if err := r.fields.result(&r.result, text, r.table.HearsStale()); err != nil {
+		l.err = &ndjson.LineError{No: l.no, Line: raw, Err: err}
+		return
+	}
+	if s := wire.Status(r.result.Status.String()); s.Worse(r.worst) {
+		r.worst = s
+	}
+	now := r.clock.observe(r.fields.moment())
+	r.advance(now)
+	r.varsOf = nil
+	if r.spool != nil {
+		r.spool.Result(text, now, r.clock.wall)
+	}
+	r.table.Observe(&r.result, now)
+}
+
+// advance has the state emit what is due. A dry run sees each event at its
+// own time; a live one does not make up for what it slept through.
+func (r *router) advance(now time.Time) {
+	for next := r.table.Next(); !next.IsZero() && !next.After(now); next = r.table.Next() {
+		r.varsOf = nil
+		if r.DryRun {
+			r.table.Advance(next)
+		} else {
+			r.table.Advance(now)
+		}
+	}
+}
+
+// settle makes what was taken in accepted; then it is passed on, and then
+// its hooks are called. It returns the batch once that is done. A full disk
+// leaves all as it is, for another try.
+func (r *router) settle() *batch {
+	if r.spool != nil && !r.save() {
+		return nil
+	}
+	b := r.taken
+	if b != nil {
+		r.pass(b)
+	}
+	for _, j := range r.pending {
+		r.queue.Add(j)
+	}
+	clear(r.pending)
+	r.pending = r.pending[:0]
+	r.taken = nil
+	return b
+}
+
+// pass writes the lines of a batch.
+func (r *router) pass(b *batch) {
+	for i := range b.lines {
+		l := &b.lines[i]
+		if l.json && !r.DryRun {
+			r.add(b.raw(l))
+		}
+		if l.err != nil {
+			r.buf = ndjson.AppendError(r.buf[:0], program, l.err)
+			r.add(r.buf)
+			r.log.printf("%v", l.err)
+		}
+	}
+	r.flush()
+}
