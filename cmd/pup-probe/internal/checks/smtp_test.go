@@ -33,7 +33,7 @@ func TestSMTP(t *testing.T) {
 		{"no service", "", "S: 554 no SMTP here", "down unavailable greet", []string{"smtp.code == 554"}},
 		{"refused for now", "", "S: 450 later", "down unavailable greet", nil},
 		{"a greeting of 354", "", "S: 354 go", "down protocol greet", nil},
-		{"codes differ", "", "S: 220-a\nS: 250 b", "down protocol greet", nil},
+		{"codes differ", "", "S: 220 a\nC~ ^EHLO\nS: 250-x\nS: 251 y\nC: QUIT", "down protocol greet", nil},
 		{"no code", "", "S: 220-a\nS: hello", "down protocol greet", nil},
 		{"endless", "", strings.Repeat("S: 220-a\n", 200), "down too-large greet", nil},
 		{"long line", "", "S: 220 " + strings.Repeat("a", 5000), "down protocol greet", nil},
