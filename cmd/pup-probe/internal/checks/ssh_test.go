@@ -306,6 +306,7 @@ func TestSSHReal(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) { check(t, tt.url, `"ssh":{`+tt.options+`}`).want(t, tt.want, tt.facts...) })
 	}
+	check(t, at, `"timeout":"1us","ssh":{"key":"`+locked+`","passphrase":"`+secret(t, "PHRASE", says["passphrase"])+`"}`).want(t, "unknown local prepare", "error contains 'passphrase'")
 	command := `"ssh":{"key":"` + key + `","command":"echo hello; echo oops >&2"}`
 	check(t, at, command+`,"expect":["ssh.output contains 'hello'", "ssh.error_output contains 'oops'"]`).want(t, "up")
 	check(t, at, command+`,"expect":["ssh.output contains 'bye'"]`).want(t, "down mismatch verify")
