@@ -199,7 +199,7 @@ func (s *kafkaSession) hello(k *kafkaConn) error {
 func (s *kafkaSession) needs(api kafkaAPI) bool {
 	switch api {
 	case kafkaProduce, kafkaFetch:
-		return s.opt.RoundtripTopic != ""
+		return s.opt.CanaryTopic != ""
 	case kafkaFindCoordinator, kafkaOffsetFetch, kafkaListOffsets, kafkaDescribeGroups:
 		return s.opt.Group != ""
 	case kafkaSASLHandshake, kafkaSASLAuthenticate:
@@ -233,9 +233,8 @@ func (s *kafkaSession) handshake(k *kafkaConn, mechanism string) (taken bool, of
 // mechanism that was tried, that it knows another, and that this takes a new
 // connection.
 func (s *kafkaSession) login(k *kafkaConn) (again bool, err error) {
-	secure := k.c.TLSState() != nil || s.opt.AllowPlainAuth || brokerLoopback(k.c.Host())
-	if !secure {
-		return false, probe.Failf(wire.BadOptions, "the cluster names the broker %.80q, to which the credentials would be sent without TLS; use kafkas, or say kafka.allow_plain_auth = true", k.c.Host())
+	if err := s.opt.private(s.p, k.c); err != nil {
+		return false, err
 	}
 	name := s.mechanism
 	if name == "" {
@@ -252,7 +251,7 @@ func (s *kafkaSession) login(k *kafkaConn) (again bool, err error) {
 	case !taken && s.mechanism != "":
 		return false, probe.Failf(wire.Denied, "the broker does not take %s; it offers %.160q", name, offered)
 	case !taken:
-		cl, err := sasl.Pick(offered, cred, secure)
+		cl, err := sasl.Pick(offered, cred, true)
 		if err != nil {
 			return false, probe.Failf(wire.Denied, "%w", err)
 		}
@@ -286,10 +285,10 @@ func (s *kafkaSession) authenticate(k *kafkaConn, cl sasl.Client) error {
 			return kafkaRefusal(code, kafkaSASLAuthenticate.name, text)
 		}
 		if len(challenge) == 0 {
-			return brokerSASL(cl.Done())
+			return loginError(cl.Done())
 		}
 		if message, err = cl.Next(challenge); err != nil {
-			return brokerSASL(err)
+			return loginError(err)
 		}
 		if cl.Done() == nil {
 			return nil
