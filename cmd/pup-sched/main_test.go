@@ -198,6 +198,49 @@ func TestSourceIsAskedAgain(t *testing.T) {
 	p.cmd.Process.Signal(syscall.SIGTERM)
 }
 
+func TestControl(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "control")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "--control", fifo, configFile(t, "[[target]]\nname = \"a\"\nurl = \"tcp://192.0.2.1:80\"\nevery = \"1d\"\nrecheck = \"100ms\"\n"))
+	p.until(beat(1))
+	for _, say := range []struct {
+		line string
+		seq  float64
+	}{{`{"type":"recheck","name":"a"}`, 1}, {`{"v":1,"type":"result","name":"a","status":"down"}`, 4}} {
+		f, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(say.line + "\n"); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		p.until(func(m map[string]any) bool { return m["type"] == "target" && m["seq"] == say.seq })
+	}
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	if _, said, _ := p.end(); said != "" {
+		t.Errorf("stderr is %q", said)
+	}
+}
+
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	rewrite(t, filepath.Join(dir, "a.toml"), target("a"))
+	p := start(t, "--watch", "--beat", "1s", dir)
+	p.until(beat(1))
+	rewrite(t, filepath.Join(dir, "b.toml"), target("b"))
+	p.until(beat(2))
+	rewrite(t, filepath.Join(dir, "b.toml"), target("b")+target("c"))
+	p.until(beat(3))
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	if _, said, _ := p.end(); said != "" {
+		t.Errorf("stderr is %q", said)
+	}
+}
+
 func TestReaderThatLeaves(t *testing.T) {
 	p := start(t, configFile(t, target("a")))
 	p.until(beat(1))

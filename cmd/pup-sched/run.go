@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -193,7 +194,15 @@ func (f *flags) schedule(c *config.Config, paths []string, std cmdline.Std) erro
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	go f.follow(ctx, s, hup, c.Sources, paths, std.Err)
+	if f.control != "" {
+		fifo, err := openControl(f.control)
+		if err != nil {
+			return err
+		}
+		defer fifo.Close()
+		go listen(fifo, s.Signal)
+	}
+	go f.follow(ctx, s, hup, c, paths, std.Err)
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	select {
@@ -210,14 +219,23 @@ func (f *flags) schedule(c *config.Config, paths []string, std cmdline.Std) erro
 	}
 }
 
-// follow reads the configuration again when SIGHUP comes or a source prints
-// something else, until ctx is done.
-func (f *flags) follow(ctx context.Context, s *sched.Scheduler, hup <-chan os.Signal, sources []*config.Source, paths []string, stderr io.Writer) {
+// follow reads the configuration again when SIGHUP comes, a source prints
+// something else or, with --watch, a file changes, until ctx is done.
+func (f *flags) follow(ctx context.Context, s *sched.Scheduler, hup <-chan os.Signal, c *config.Config, paths []string, stderr io.Writer) {
+	sources := c.Sources
+	var files atomic.Pointer[[]string]
+	list := watched(c, paths)
+	files.Store(&list)
+	edited := make(chan struct{})
+	if f.watch {
+		go watch(ctx, func() []string { return *files.Load() }, edited)
+	}
 	for {
 		again, stop := f.refresh(ctx, sources, stderr)
 		select {
 		case <-hup:
 		case <-again:
+		case <-edited:
 		case <-ctx.Done():
 		}
 		stop()
@@ -226,6 +244,8 @@ func (f *flags) follow(ctx context.Context, s *sched.Scheduler, hup <-chan os.Si
 		}
 		if c := f.reload(ctx, paths, stderr); c != nil {
 			sources = c.Sources
+			list := watched(c, paths)
+			files.Store(&list)
 			s.Replace(ctx, c.Targets)
 		}
 	}

@@ -106,7 +106,9 @@ func icingaBlocks(file, text string) (blocks []*block, left []string) {
 				b.put(strings.Join(path, "."), "{}")
 				continue
 			}
-			left = append(left, fmt.Sprintf("%s: %s is not carried over", where, line))
+			if b.kind == "Host" || b.kind == "Service" { // the others are reported as a whole
+				left = append(left, fmt.Sprintf("%s: %s is not carried over", where, line))
+			}
 			depth = max(0, strings.Count(line, "{")-strings.Count(line, "}"))
 		}
 	}
@@ -340,6 +342,9 @@ func icingaTarget(r *result, name string, s, h *block) {
 	for _, k := range s.keys {
 		isList := s.set[k] == "{}"
 		nested := strings.Count(k, ".") > 1
+		if k == "vars" && s.loop != "" {
+			continue // those of the entry, which are there
+		}
 		if !icingaKnown[k] && !used[k] && !isList && !(nested && s == h) && !(s == h && strings.HasPrefix(k, "vars.")) {
 			if secretKey(k) {
 				t.note("%s is not carried over", k)

@@ -87,11 +87,20 @@ func (t *table) add(key string, value any) { t.set = append(t.set, pair{key, val
 
 // option sets a key of a table such as http.
 func (t *table) option(check, key string, value any) {
+	more, nested := value.([]pair)
 	for i := range t.set {
-		if t.set[i].key == check {
-			t.set[i].value = append(t.set[i].value.([]pair), pair{key, value})
-			return
+		if t.set[i].key != check {
+			continue
 		}
+		options := t.set[i].value.([]pair)
+		for j := range options {
+			if options[j].key == key && nested {
+				options[j].value = append(options[j].value.([]pair), more...)
+				return
+			}
+		}
+		t.set[i].value = append(options, pair{key, value})
+		return
 	}
 	t.add(check, []pair{{key, value}})
 }
@@ -129,7 +138,9 @@ type result struct {
 }
 
 func (r *result) note(format string, args ...any) {
-	r.notes = append(r.notes, printable(fmt.Sprintf(format, args...)))
+	if n := printable(fmt.Sprintf(format, args...)); !slices.Contains(r.notes, n) {
+		r.notes = append(r.notes, n)
+	}
 }
 
 // target begins a target, with a name that is free.
@@ -176,31 +187,42 @@ func identifier(s string) string {
 	return s[:min(len(s), 100)]
 }
 
-// report lists what a person has to see to.
+// report lists what a person has to see to. What many targets share is said
+// once.
 func (r *result) report() []string {
 	targets, noted := 0, 0
-	var lines []string
-	for _, n := range r.notes {
-		lines = append(lines, n)
-	}
+	lines := slices.Clone(r.notes)
+	whose := map[string][]string{}
+	var order []string
 	for _, t := range r.tables {
-		what := "target"
+		what := "target " + t.name
 		if t.template {
-			what = "template"
+			what = "template " + t.name
 		} else {
 			targets++
 		}
-		if len(t.notes) > 0 {
+		notes := slices.Clone(t.notes)
+		for _, s := range t.secrets {
+			notes = append(notes, fmt.Sprintf("put its credential into the file %s of the folder for pup-probe --secrets", s))
+		}
+		if len(notes) > 0 {
 			noted++
 		}
-		for _, n := range t.notes {
-			lines = append(lines, fmt.Sprintf("%s %s: %s", what, t.name, n))
-		}
-		for _, s := range t.secrets {
-			lines = append(lines, fmt.Sprintf("%s %s: put its credential into the file %s of the folder for pup-probe --secrets", what, t.name, s))
+		for _, n := range notes {
+			if whose[n] == nil {
+				order = append(order, n)
+			}
+			whose[n] = append(whose[n], what)
 		}
 	}
-	head := fmt.Sprintf("%d targets; %d of %d tables not carried over in full", targets, noted, len(r.tables))
+	for _, n := range order {
+		of := whose[n]
+		if len(of) > 1 {
+			of = []string{fmt.Sprintf("%s and %d more", of[0], len(of)-1)}
+		}
+		lines = append(lines, of[0]+": "+n)
+	}
+	head := fmt.Sprintf("%d targets; see to %d of %d tables", targets, noted, len(r.tables))
 	if len(lines) == 0 {
 		head = fmt.Sprintf("%d targets, all carried over in full", targets)
 	}

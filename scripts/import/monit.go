@@ -98,6 +98,9 @@ func monitCheck(r *result, s []string, daemon int) {
 		t.add("labels", []pair{{"monit", name}})
 	}
 	for _, o := range other {
+		if strings.HasPrefix(o, "every ") && made > 0 && daemon > 0 {
+			continue
+		}
 		r.note("check %s %s: %s is not carried over", kind, name, monitText(strings.Fields(o)))
 	}
 	if made == 0 && len(other) == 0 {
@@ -123,7 +126,7 @@ func monitTests(words []string) (tests [][]string, other []string) {
 		case "if":
 			flush()
 			in = true
-		case "start", "stop", "restart", "depends", "group", "mode", "every", "alert", "noalert", "onreboot":
+		case "start", "stop", "restart", "depend", "depends", "group", "mode", "every", "alert", "noalert", "onreboot":
 			if in && i > 0 && strings.EqualFold(words[i-1], "then") {
 				now = append(now, words[i])
 				continue
@@ -145,6 +148,8 @@ var monitSchemes = map[string]string{
 	"redis": "redis", "mysql": "mysql", "pgsql": "postgres", "postgresql": "postgres", "ldap2": "ldap", "ldap3": "ldap", "dns": "dns", "ntp3": "ntp",
 	"mqtt": "mqtt", "lmtp": "lmtp", "memcache": "memcached", "websocket": "ws", "default": "tcp",
 }
+
+var monitFiller = map[string]bool{"times": true, "time": true, "within": true, "cycles": true, "cycle": true}
 
 // monitTarget makes a target of a test such as failed port 80 protocol http,
 // or nothing if it is another kind of test.
@@ -209,7 +214,9 @@ func monitTarget(r *result, name, host string, test []string) *table {
 		case "for":
 			n := next()
 			notes = append(notes, "for "+n+" cycles: write after = "+n+" in the hooks of pup-route")
-			next()
+			for i+1 < len(test) && !strings.EqualFold(test[i+1], "then") && (isNumber(test[i+1]) || monitFiller[strings.ToLower(test[i+1])]) {
+				i++ // times within so many cycles
+			}
 		default:
 			notes = append(notes, test[i]+" is not carried over")
 		}

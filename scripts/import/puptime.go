@@ -73,7 +73,8 @@ func readPuptime(r *result, files []string) error {
 // puptimeDNS asks for a record and compares the answers. Without match all of
 // the results must come, with match at least one.
 func puptimeDNS(t *table, o *tree) {
-	t.add("url", "dns:///"+o.get("resource").str())
+	t.add("url", "dns://127.0.0.1/"+o.get("resource").str())
+	t.note("the system's resolver was asked: put the address of a resolver into the url")
 	if kind := o.get("record_type").str(); kind != "" {
 		t.option("dns", "type", kind)
 	}

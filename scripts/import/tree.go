@@ -30,8 +30,8 @@ func readTree(file string) (*tree, error) {
 	if err := yaml.Unmarshal(b, &n); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	if len(n.Content) == 0 {
-		return nil, fmt.Errorf("%s: is empty", file)
+	if len(n.Content) == 0 || n.Content[0].Kind != yaml.MappingNode {
+		return nil, fmt.Errorf("%s: is not in the format that was named", file)
 	}
 	return newTree(n.Content[0], "", 0), nil
 }

@@ -74,11 +74,11 @@ func brokerProxy(t *testing.T, addr string) (member string) {
 func TestBrokerPlainAuth(t *testing.T) {
 	pw := secret(t, "BROKER_PASSWORD", "hush-hush")
 	versions := fmt.Sprintf("Cx 0000000d 0012 0000 00000001 0003 707570\nSx %08x 00000001 %x\n", len(kafkaVersions(0, 9))+4, kafkaVersions(0, 9))
-	for _, tt := range []struct{ check, before, login, phase string }{
-		{"nats", natsHello, "C~ CONNECT .*\"pass\":\"hush-hush\"\n! close", "greet"},
-		{"mqtt", "", "Cx 10\n! close", "connect"},
-		{"amqp", "", amqpOffers("PLAIN") + amqpLogsIn("PLAIN", "\x00u\x00hush-hush") + "! close", "connect"},
-		{"kafka", versions, "Cx 00000014 0011\n! close", "auth"},
+	for _, tt := range []struct{ check, before, login, want string }{
+		{"nats", natsHello, "C~ CONNECT .*\"pass\":\"hush-hush\"\n! close", "down tls greet"},
+		{"mqtt", "", "Cx 10\n! close", "unknown options connect"},
+		{"amqp", "", amqpOffers("PLAIN") + amqpLogsIn("PLAIN", "\x00u\x00hush-hush") + "! close", "unknown options connect"},
+		{"kafka", versions, "Cx 00000014 0011\n! close", "unknown options auth"},
 	} {
 		t.Run(tt.check, func(t *testing.T) {
 			scripts := make(chan string, 1)
@@ -91,10 +91,13 @@ func TestBrokerPlainAuth(t *testing.T) {
 			if tt.check == "kafka" {
 				mechanism = `,"mechanism":"PLAIN"`
 			}
-			try(tt.before, "u@broker.example.org", mechanism).want(t, "unknown options "+tt.phase, "error contains 'allow_plain_auth'", "error contains 'broker.example.org'")
+			try(tt.before, "u@broker.example.org", mechanism).want(t, tt.want, "error contains 'allow_plain_auth'")
 			res := try(tt.before+tt.login, "u@broker.example.org", mechanism+`,"allow_plain_auth":true`)
 			if got := res.outcome(); got == "up" || strings.Contains(got, "options") {
 				t.Errorf("got %q, want the login to be tried\n%s", got, res.line)
+			}
+			if tt.check == "nats" {
+				try(tt.before, "broker.example.org", `,"user":"u","starttls":"off"`).want(t, "unknown options greet", "error contains 'broker.example.org'")
 			}
 			check(t, tt.check+"://u@broker.example.org", fmt.Sprintf(`%s,%q:{"user":"v","password":%q}`, proxy, tt.check, pw)).want(t, "unknown options prepare", "error contains '"+tt.check+".user'")
 		})

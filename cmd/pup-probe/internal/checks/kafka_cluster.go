@@ -415,8 +415,8 @@ func (s *kafkaSession) canary(ctx context.Context, topic string, partition int32
 		}
 		got, err := kafkaRecord(batches, offset)
 		switch {
-		case errors.Is(err, kafkaNoRecord): // not yet
-		case err != nil && !errors.Is(err, kafkaCompressed):
+		case errors.Is(err, errKafkaNoRecord): // not yet
+		case err != nil && !errors.Is(err, errKafkaCompressed):
 			return probe.Protocolf("%s: %w", kafkaFetch.name, err)
 		case err == nil && got != token:
 			return probe.Failf(wire.Mismatch, "canary: got %.80q at offset %d, want the token that was written", got, offset)

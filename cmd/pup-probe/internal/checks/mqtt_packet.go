@@ -67,7 +67,7 @@ type mqttPacket struct {
 func (m *mqttPacket) qos() byte    { return m.flags >> 1 & 3 }
 func (m *mqttPacket) retain() bool { return m.flags&1 != 0 }
 
-var mqttShort = errors.New("it ends too early")
+var errMQTTShort = errors.New("it ends too early")
 
 // mqttHeader reads a fixed header: the type and flags, and the length of what
 // follows. More is true if b holds only a part of it.
@@ -97,7 +97,7 @@ type mqttReader struct {
 func (r *mqttReader) take(n int) []byte {
 	if r.err != nil || n > len(r.b) {
 		if r.err == nil {
-			r.err = mqttShort
+			r.err = errMQTTShort
 		}
 		return nil
 	}

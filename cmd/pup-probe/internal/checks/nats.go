@@ -11,7 +11,7 @@ import (
 
 type natsOptions struct {
 	brokerOptions
-	StartTLS     string `json:"starttls" enum:"auto,required,off" doc:"Switch to TLS after the server's INFO: where the server offers it (auto), always (required), or never (off). Without meaning for tls+nats, which has TLS from the start."`
+	starttlsOptions
 	User         string `json:"user" doc:"The user to log in as, unless the URL names one."`
 	Password     string `json:"password" secret:"true" doc:"The user's password."`
 	Token        string `json:"token" secret:"true" doc:"A token to log in with, instead of a user."`
@@ -63,7 +63,7 @@ Credentials are a user with its password, a token, the seed of an NKey, or a cre
 With ` + "`nats://`" + ` the server speaks first, in plain text, and TLS follows INFO. ` + "`tls+nats://`" + ` is for servers that want TLS from the first byte (handshake_first).
 
 Phases: greet has INFO, auth everything from CONNECT to PONG, request the sending of messages, wait the answers. This follows the description of the client protocol at docs.nats.io, and ADR-1 and ADR-13 for JetStream.`,
-	}, natsOptions{StartTLS: "auto", CanaryPrefix: "pup.canary"}, nats)
+	}, natsOptions{starttlsOptions: starttlsOptions{"auto"}, CanaryPrefix: "pup.canary"}, nats)
 }
 
 func nats(ctx context.Context, p *probe.Probe, opt *natsOptions, facts *natsFacts) error {
@@ -151,18 +151,19 @@ func (o *natsOptions) login() (*natsLogin, error) {
 
 // secure switches to TLS where the server and the options want it.
 func (s *natsSession) secure(ctx context.Context, opt *natsOptions, info *natsInfo, login *natsLogin) error {
-	offered := info.TLSRequired || info.TLSAvailable
-	switch {
-	case s.c.TLSState() != nil:
-		return nil
-	case opt.StartTLS == "off" && info.TLSRequired:
-		return probe.Failf(wire.BadTLS, "the server wants TLS, which nats.starttls = %q forbids", opt.StartTLS)
-	case !offered && opt.StartTLS == "required":
-		return probe.Failf(wire.BadTLS, "the server does not offer to switch to TLS")
-	case (!offered || opt.StartTLS == "off") && login.exposes():
-		return opt.private(s.p, s.c)
-	case !offered || opt.StartTLS == "off":
-		return nil
+	if s.c.TLSState() == nil && opt.StartTLS == "off" && info.TLSRequired {
+		return probe.Failf(wire.BadTLS, "the server wants TLS, and nats.starttls is off")
+	}
+	var exposed error
+	if login.exposes() {
+		exposed = opt.private(s.p, s.c)
+	}
+	if opt.StartTLS == "off" && exposed != nil {
+		return exposed
+	}
+	wanted, err := opt.wanted(s.p, s.c, info.TLSRequired || info.TLSAvailable, exposed != nil)
+	if err != nil || !wanted {
+		return err
 	}
 	c, err := s.p.StartTLS(ctx, s.c)
 	if err == nil {

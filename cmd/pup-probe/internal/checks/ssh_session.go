@@ -38,9 +38,9 @@ type sshSessionFacts struct {
 	AuthMethod  string   `json:"auth_method" doc:"The method that we have logged in with, or none."`
 }
 
-// sshNoLogin ends a handshake once all is known that can be known without
+// errSSHNoLogin ends a handshake once all is known that can be known without
 // credentials.
-var sshNoLogin = errors.New("no login is wanted")
+var errSSHNoLogin = errors.New("no login is wanted")
 
 // sshSession is a client's session over SSH (RFC 4251 to 4254).
 type sshSession struct {
@@ -140,7 +140,7 @@ func sshDial(ctx context.Context, p *probe.Probe, opt *sshSessionOptions, facts 
 		facts.AuthMethods = a.AllowedMethods
 		p.Phase(wire.Auth)
 		if !s.login {
-			return nil, sshNoLogin
+			return nil, errSSHNoLogin
 		}
 		for _, m := range methods {
 			if slices.Contains(a.AllowedMethods, m.name) && !slices.Contains(a.TriedMethods, m.name) {
@@ -187,7 +187,7 @@ func (s *sshSession) negotiated(a ssh.NegotiatedAlgorithms) {
 // be no login.
 func (s *sshSession) handshakeError(err error) error {
 	defer s.stream.Close()
-	if errors.Is(err, sshNoLogin) {
+	if errors.Is(err, errSSHNoLogin) {
 		return nil
 	}
 	if _, ok := errors.AsType[*ssh.AlgorithmNegotiationError](err); ok {
@@ -262,6 +262,7 @@ func (s *sshSession) config() (*ssh.ClientConfig, []sshMethod, error) {
 		cfg.KeyExchanges = append(all.KeyExchanges, old.KeyExchanges...)
 		cfg.Ciphers = append(all.Ciphers, old.Ciphers...)
 		cfg.MACs = append(all.MACs, old.MACs...)
+		//lint:ignore SA1019 an old server is looked at as it is, where the target asks for it
 		cfg.HostKeyAlgorithms = slices.Concat(sshHostKeys, []string{ssh.KeyAlgoRSA, ssh.InsecureKeyAlgoDSA})
 	}
 	if len(o.HostKeyAlgorithms) > 0 {

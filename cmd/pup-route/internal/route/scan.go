@@ -17,13 +17,7 @@ import (
 type fields struct {
 	typ, v, name, url, status, time, run, every, timeout, vantage []byte
 
-	take func(key, value []byte) error // f.member, made once
-}
-
-func newFields() *fields {
-	f := &fields{}
-	f.take = f.member
-	return f
+	take func(key, value []byte) error // member, made once
 }
 
 func (f *fields) member(key, value []byte) error {

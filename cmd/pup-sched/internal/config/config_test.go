@@ -18,6 +18,7 @@ type httpOptions struct {
 	Headers  map[string]string `json:"headers" doc:"More headers."`
 	Password string            `json:"password" secret:"true" doc:"For basic authentication."`
 	Limit    float64           `json:"limit" doc:"A limit."`
+	Secret   map[string]string `json:"secret_headers" secret:"true" doc:"Credentials."`
 	Steps    []httpStep        `json:"steps" doc:"Steps."`
 	Wait     wire.Duration     `json:"wait" doc:"A wait."`
 }
@@ -237,6 +238,8 @@ name = "a"
 url = "tcp://a:1"
 active = ["office", "move"]
 every = "1h"
+recheck = "10s"
+relax = "2h"
 [[target]]
 name = "b"
 url = "tcp://b:1"
@@ -260,5 +263,8 @@ maintenance = ["patch"]`)
 	}
 	if a, b := c.Targets[0].Plan, c.Targets[1].Plan; len(a.Active) != 2 || len(a.Maintenance) != 0 || len(b.Active) != 0 || len(b.Maintenance) != 1 {
 		t.Errorf("plans %+v and %+v", a, b)
+	}
+	if p := c.Targets[0].Plan; p.Failing.Every != 10*time.Second || p.Relaxed.Every != 2*time.Hour || p.RelaxAfter != 24*time.Hour || c.Targets[1].Plan.Failing != nil {
+		t.Errorf("plan %+v", p)
 	}
 }

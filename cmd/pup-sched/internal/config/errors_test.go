@@ -36,7 +36,7 @@ func TestMistakes(t *testing.T) {
 		{"no unit", good + `every = "30"`, `4:9: every: "30" is not a duration | write a number with its unit: every = "30s" (ms, s, m, h, d, w)`},
 		{"negative", good + `timeout = "-1s"`, `4:11: timeout must not be negative`},
 		{"zero", good + `timeout = "0s"`, `4:11: the duration must be longer than 0`},
-		{"too often", good + `every = "1ms"`, `4:9: every must be at least 100ms`},
+		{"too often", good + `every = "1ms"`, `4:9: an interval must be at least 100ms`},
 		{"one string for a list", good + `expect = "a"`, `4:10: expect takes a list of strings, not a string | write expect = ["…", "…"]`},
 		{"number in a list", good + `expect = ["ms.total < 1", 2]`, `4:1: expect takes a list of strings, and one element is an integer | write expect = ["…", "…"]`},
 		{"label number", good + `labels = { a = 1 }`, `4:10: label "a" takes a string, not an integer; write it in quotes`},
@@ -53,7 +53,7 @@ func TestMistakes(t *testing.T) {
 		{"unknown scheme", "[[target]]\nname = \"a\"\nurl = \"htpt://a/\"", `3:7: url: no check speaks "htpt" | did you mean "http"?`},
 		{"no scheme", "[[target]]\nname = \"a\"\nurl = \"www.example.org\"", `3:7: url: "www.example.org" has no scheme | write one such as https://www.example.org`},
 		{"no port", "[[target]]\nname = \"a\"\nurl = \"tcp://a\"", `3:7: url: names no port | write tcp://a:PORT`},
-		{"password in a url", "[[target]]\nname = \"a\"\nurl = \"http://u:geheim@a/\"", `3:7: url: holds a password | put it in an option of the check, as ${secret:NAME} or ${env:PUP_NAME} (http.password)`},
+		{"password in a url", "[[target]]\nname = \"a\"\nurl = \"http://u:geheim@a/\"", `3:7: url: holds a password | put it in an option of the check, as ${secret:NAME} or ${env:PUP_NAME} (http.password, http.secret_headers)`},
 		{"unknown check", good + `check = "tpc"`, `4:9: check: no such check as "tpc" | did you mean "tcp"?`},
 		{"unknown option", "[[target]]\nname = \"a\"\nurl = \"http://a/\"\nhttp = { metod = \"GET\" }", `4:10: http.metod: no such option | did you mean "method"?`},
 		{"wrong word", "[[target]]\nname = \"a\"\nurl = \"http://a/\"\nhttp = { method = \"GOT\" }", `4:19: http.method: "GOT" is none of GET, HEAD, POST | did you mean "GET"?`},
@@ -187,5 +187,26 @@ func TestManyMistakes(t *testing.T) {
 	_, err := loadText(t, strings.Repeat("[[target]]\nevry=1\n", 500))
 	if got := err.Error(); !strings.HasSuffix(got, "\nand 900 more") {
 		t.Errorf("the end is %q, want a count of those left out", got[max(0, len(got)-40):])
+	}
+}
+
+// TestErrorsHideCredentials wants no credential in what may end in a log,
+// whatever is wrong with its line.
+func TestErrorsHideCredentials(t *testing.T) {
+	for _, text := range []string{
+		"[[target]]\nname = \"a\"\nurl = \"redis://a/\"\nredis = { password = \"geheim\" }",
+		"[[target]]\nname = \"a\"\nurl = \"redis://a/\"\nredis = { pasword = 1, password = 'geheim' }",
+		"[[target]]\nname = \"a\"\nurl = \"redis://u:geheim@a/\"",
+		"[[target]]\nname = \"a\"\nurl = \"redis://a/\"\nredis.password = [\"x\" # ]\nPassword: \"geheim",
+		"[[target]]\nname = \"a\"\nurl = \"http://a/\"\nhttp.secret_headers = { X = \"geheim\" }",
+		"[[target]]\nname = \"a\"\nurl = \"http://a/\"\nhttp = { headers = { Authorization = \"geheim\" }, no = 1 }",
+		"[[target]]\nname = \"a\"\nurl = \"http://a/\"\ntoken = \"ge\\\"geheim\" x",
+	} {
+		_, err := loadText(t, text)
+		if err == nil {
+			t.Errorf("%s: no error", text)
+		} else if strings.Contains(err.Error(), "geheim") {
+			t.Errorf("the credential is in the error:\n%v", err)
+		}
 	}
 }

@@ -63,6 +63,9 @@ const (
 	keyTZ
 	keyActive
 	keyMaintenance
+	keyRecheck
+	keyRelax
+	keyRelaxAfter
 	keyTimeout
 	keyExpect
 	keyWarn
@@ -86,6 +89,9 @@ var targetKeys = [keyCount]Key{
 	keyTZ:          {"tz", Text, "UTC", "The time zone of cron, such as Europe/Berlin.", Anywhere, checkZone},
 	keyActive:      {"active", Texts, "", "Names of windows; the target is due only while one of them is open.", Anywhere, nil},
 	keyMaintenance: {"maintenance", Texts, "", "Names of windows; while one of them is open, the lines of the target say so, and pup-route does not raise an alarm.", Anywhere, nil},
+	keyRecheck:     {"recheck", Span, "", "How often the target is due while it is not up, if pup-sched is told so (--control).", Anywhere, checkEvery},
+	keyRelax:       {"relax", Span, "", "How often the target is due once it has been up for long, if pup-sched is told so (--control).", Anywhere, checkEvery},
+	keyRelaxAfter:  {"relax_after", Span, "24h", "How long that is.", Anywhere, checkPositive},
 	keyTimeout:     {"timeout", Span, "pup-probe's, 10s", "Wall clock for a whole attempt.", Anywhere, checkPositive},
 	keyExpect:      {"expect", Texts, "the check's own", "Expressions over the result that must hold, else the target is down.", Anywhere, nil},
 	keyWarn:        {"warn", Texts, "", "Expressions that must hold, else the target is degraded.", Anywhere, nil},
@@ -105,24 +111,24 @@ func indexKeys(keys []Key) map[string]int {
 	return m
 }
 
-// accept says what is wrong with a value for the key, and what to write.
-func (k *Key) accept(v *value) (problem error, hint string) {
+// accept says what is wrong with a value for the key, and what to write instead.
+func (k *Key) accept(v *value) (hint string, problem error) {
 	switch k.Type {
 	case Text:
 		if v.kind != stringKind {
-			return fmt.Errorf("%s takes a string, not %s", k.Name, v.kind), `write it in quotes: ` + k.Name + ` = "…"`
+			return `write it in quotes: ` + k.Name + ` = "…"`, fmt.Errorf("%s takes a string, not %s", k.Name, v.kind)
 		}
 		if strings.TrimSpace(v.text) == "" {
-			return fmt.Errorf("%s is empty", k.Name), ""
+			return "", fmt.Errorf("%s is empty", k.Name)
 		}
 	case Texts:
 		hint = `write ` + k.Name + ` = ["…", "…"]`
 		if v.kind != arrayKind {
-			return fmt.Errorf("%s takes a list of strings, not %s", k.Name, v.kind), hint
+			return hint, fmt.Errorf("%s takes a list of strings, not %s", k.Name, v.kind)
 		}
 		for i := range v.items {
 			if v.items[i].kind != stringKind {
-				return fmt.Errorf("%s takes a list of strings, and one element is %s", k.Name, v.items[i].kind), hint
+				return hint, fmt.Errorf("%s takes a list of strings, and one element is %s", k.Name, v.items[i].kind)
 			}
 		}
 	case Span:
@@ -131,46 +137,46 @@ func (k *Key) accept(v *value) (problem error, hint string) {
 			if v.kind == intKind && v.text != "0" {
 				hint = fmt.Sprintf(`write %s = "%ss" for seconds (units: ms, s, m, h, d, w)`, k.Name, v.text)
 			}
-			return fmt.Errorf("%s takes a duration, not %s", k.Name, v.kind), hint
+			return hint, fmt.Errorf("%s takes a duration, not %s", k.Name, v.kind)
 		}
 		d, err := wire.ParseDuration(v.text)
 		if err != nil {
-			return fmt.Errorf("%s: %.80q is not a duration", k.Name, v.text), hint
+			return hint, fmt.Errorf("%s: %.80q is not a duration", k.Name, v.text)
 		}
 		if d < 0 {
-			return fmt.Errorf("%s must not be negative", k.Name), ""
+			return "", fmt.Errorf("%s must not be negative", k.Name)
 		}
 	case Count:
 		if v.kind != intKind {
-			return fmt.Errorf("%s takes an integer, not %s", k.Name, v.kind), ""
+			return "", fmt.Errorf("%s takes an integer, not %s", k.Name, v.kind)
 		}
 		if _, err := parseInt(v.text); err != nil {
-			return fmt.Errorf("%s: %w", k.Name, err), ""
+			return "", fmt.Errorf("%s: %w", k.Name, err)
 		}
 	case Switch:
 		if v.kind != boolKind {
-			return fmt.Errorf("%s takes true or false, not %s", k.Name, v.kind), ""
+			return "", fmt.Errorf("%s takes true or false, not %s", k.Name, v.kind)
 		}
 	case TextTable:
 		if v.kind != tableKind {
-			return fmt.Errorf("%s takes a table of strings, not %s", k.Name, v.kind), `write ` + k.Name + ` = { key = "value" }`
+			return `write ` + k.Name + ` = { key = "value" }`, fmt.Errorf("%s takes a table of strings, not %s", k.Name, v.kind)
 		}
 	case Instant:
 		if v.kind != stringKind && v.kind != timeKind {
-			return fmt.Errorf("%s takes a date and time, not %s", k.Name, v.kind), ""
+			return "", fmt.Errorf("%s takes a date and time, not %s", k.Name, v.kind)
 		}
 		if _, err := parseInstant(v.text); err != nil {
-			return fmt.Errorf("%s: %w", k.Name, err), ""
+			return "", fmt.Errorf("%s: %w", k.Name, err)
 		}
 	case Lists:
 		if v.kind != tableKind {
-			return fmt.Errorf("%s takes a table of lists, not %s", k.Name, v.kind), `write ` + k.Name + ` = { key = ["a", "b"] }`
+			return `write ` + k.Name + ` = { key = ["a", "b"] }`, fmt.Errorf("%s takes a table of lists, not %s", k.Name, v.kind)
 		}
 	}
 	if k.check != nil {
-		return k.check(v), ""
+		return "", k.check(v)
 	}
-	return nil, ""
+	return "", nil
 }
 
 // maxName bounds names: they go into the environment of hooks and into the
@@ -206,11 +212,11 @@ func checkEvery(v *value) error {
 	d, _ := wire.ParseDuration(v.text)
 	switch every := time.Duration(d); {
 	case every < minEvery:
-		return fmt.Errorf("every must be at least %s", wire.Duration(minEvery))
+		return fmt.Errorf("an interval must be at least %s", wire.Duration(minEvery))
 	case every > maxEvery:
-		return fmt.Errorf("every must be at most %s", wire.Duration(maxEvery))
+		return fmt.Errorf("an interval must be at most %s", wire.Duration(maxEvery))
 	case every%time.Millisecond != 0:
-		return fmt.Errorf("every must be a whole number of milliseconds")
+		return fmt.Errorf("an interval must be a whole number of milliseconds")
 	}
 	return nil
 }

@@ -43,7 +43,8 @@ type Config struct {
 	Digest    string         // changes with the content of the files
 	Explained *Explanation   // of the target that Options.Explain names
 	Sources   []*Source
-	Warnings  error // what is wrong with what sources print, an *Errors or nil
+	Files     []string // that were read, and the folders of patterns
+	Warnings  error    // what is wrong with what sources print, an *Errors or nil
 }
 
 // Load reads the files and folders; "-" is standard input. An error that is
@@ -63,7 +64,7 @@ func Load(paths []string, opt Options) (*Config, error) {
 	if err := l.probs.err(); err != nil {
 		return nil, err
 	}
-	c := &Config{Targets: slices.Clip(l.targets), Digest: hex.EncodeToString(l.digest.Sum(nil))[:12], Explained: l.explained, Sources: l.feeds, Warnings: l.warnings.err()}
+	c := &Config{Targets: slices.Clip(l.targets), Digest: hex.EncodeToString(l.digest.Sum(nil))[:12], Explained: l.explained, Sources: l.feeds, Files: l.files, Warnings: l.warnings.err()}
 	if len(l.targets) > 100_000 {
 		l.sources = nil
 		debug.FreeOSMemory() // what loading took beyond what is kept
@@ -83,6 +84,7 @@ type loader struct {
 	windows   map[string]*sched.Window
 	windowAt  map[string]place
 	feeds     []*Source
+	files     []string
 	warnings  *Errors // about sources
 	partial   bool    // not all sources have been read
 
@@ -169,6 +171,7 @@ func (l *loader) file(path string) error {
 		return err
 	}
 	l.seen[abs] = true
+	l.files = append(l.files, path)
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return tidyPath(err)
@@ -246,7 +249,7 @@ func Nearest(got string, names []string) string { return schema.DidYouMean(got, 
 var includeKey = Key{Name: "include", Type: Texts, Doc: "More files and folders to read, as patterns, relative to the file that names them. A file is read once, however often it is named."}
 
 func (l *loader) include(m *member, dir string) {
-	if err, h := includeKey.accept(&m.value); err != nil {
+	if h, err := includeKey.accept(&m.value); err != nil {
 		l.probs.add(m.value.at, h, "%v", err)
 		return
 	}
@@ -256,6 +259,7 @@ func (l *loader) include(m *member, dir string) {
 		if !filepath.IsAbs(pattern) {
 			pattern = filepath.Join(dir, pattern)
 		}
+		l.files = append(l.files, filepath.Dir(pattern))
 		files, err := filepath.Glob(pattern)
 		switch {
 		case err != nil:

@@ -39,7 +39,7 @@ func (l *loader) layer(t *table, name string, scope Scope) *layer {
 		case ok && targetKeys[k].Where&scope == 0:
 			l.probs.add(m.at, "", "%s belongs to a target, not to %s", m.key, name)
 		case ok:
-			if err, h := targetKeys[k].accept(&m.value); err != nil {
+			if h, err := targetKeys[k].accept(&m.value); err != nil {
 				l.probs.add(m.value.at, h, "%v", err)
 			} else {
 				a.set[k] = m
@@ -125,7 +125,7 @@ func (l *loader) target(t *table) {
 		l.layered(t, nil)
 		return
 	}
-	if err, h := targetKeys[keyMatrix].accept(matrix); err != nil {
+	if h, err := targetKeys[keyMatrix].accept(matrix); err != nil {
 		l.probs.add(matrix.at, h, "%v", err)
 		return
 	}
@@ -227,8 +227,8 @@ func (l *loader) claim(name *member) bool {
 
 // A planKey tells plans apart.
 type planKey struct {
-	every                         time.Duration
-	cron, tz, active, maintenance string
+	every, recheck, relax, relaxAfter time.Duration
+	cron, tz, active, maintenance     string
 }
 
 // plan finds the plan of a target among those that there are, or makes it.
@@ -237,6 +237,12 @@ func (l *loader) plan(m *merged) *sched.Plan {
 	if key.cron == "" {
 		if key.every = defaultEvery; m.set[keyEvery] != nil {
 			key.every = m.span(keyEvery)
+		}
+	}
+	key.recheck, key.relax = m.span(keyRecheck), m.span(keyRelax)
+	if key.relax > 0 {
+		if key.relaxAfter = 24 * time.Hour; m.set[keyRelaxAfter] != nil {
+			key.relaxAfter = m.span(keyRelaxAfter)
 		}
 	}
 	if p := l.plans[key]; p != nil {
@@ -251,6 +257,12 @@ func (l *loader) plan(m *merged) *sched.Plan {
 		if p.Cron.Next(time.Now()).IsZero() {
 			l.probs.add(m.set[keyCron].value.at, "", "cron: %q never comes", key.cron)
 		}
+	}
+	if key.recheck > 0 {
+		p.Failing = &sched.Plan{Every: key.recheck, Active: p.Active}
+	}
+	if key.relax > 0 {
+		p.Relaxed, p.RelaxAfter = &sched.Plan{Every: key.relax, Active: p.Active}, key.relaxAfter
 	}
 	p.Text = key.String()
 	l.plans[key] = p
@@ -268,9 +280,18 @@ func (k planKey) String() string {
 	}
 	if k.active != "" {
 		parts = append(parts, "active "+k.active)
+		if k.every > 0 && k.relax == 0 {
+			parts = append(parts, "every "+wire.Duration(k.every).String())
+		}
+	}
+	if k.recheck > 0 {
+		parts = append(parts, "recheck "+wire.Duration(k.recheck).String())
+	}
+	if k.relax > 0 {
 		if k.every > 0 {
 			parts = append(parts, "every "+wire.Duration(k.every).String())
 		}
+		parts = append(parts, "relax "+wire.Duration(k.relax).String()+" after "+wire.Duration(k.relaxAfter).String())
 	}
 	if k.maintenance != "" {
 		parts = append(parts, "maintenance "+k.maintenance)
@@ -339,7 +360,7 @@ func (l *loader) head(m *merged, t *table, plan *sched.Plan) []byte {
 			b = append(append(b, wire.Duration(m.span(k)).String()...), '"')
 		}
 	}
-	if plan.Every > 0 && plan.Active == nil {
+	if plan.Every > 0 && plan.Steady() {
 		b = append(b, `,"every":"`...)
 		b = append(append(b, wire.Duration(plan.Every).String()...), '"')
 	}
@@ -454,6 +475,9 @@ func (l *loader) optionError(m *merged, name string, err error) {
 	}
 	msg, h, _ := strings.Cut(err.Error(), "; ")
 	l.probs.add(at, h, "%s", msg)
+	if strings.Contains(msg, "credential") {
+		l.probs.hide()
+	}
 }
 
 func (m *merged) find(name string) place {

@@ -53,7 +53,7 @@ func (l *loader) sort(t *table, keys []Key, index map[string]int, what string) [
 				names[i] = keys[i].Name
 			}
 			l.probs.add(m.at, hint(m.key, names), "unknown key %q in %s", m.key, what)
-		} else if err, h := keys[k].accept(&m.value); err != nil {
+		} else if h, err := keys[k].accept(&m.value); err != nil {
 			l.probs.add(m.value.at, h, "%v", err)
 		} else {
 			set[k] = m

@@ -47,6 +47,20 @@ func (q queue) down(i int) {
 	}
 }
 
+// push adds an entry.
+func (q *queue) push(e entry) {
+	*q = append(*q, e)
+	h := *q
+	for i := len(h) - 1; i > 0; {
+		up := (i - 1) / 4
+		if !h.less(i, up) {
+			return
+		}
+		h[i], h[up] = h[up], h[i]
+		i = up
+	}
+}
+
 // pop drops the entry that is due first.
 func (q *queue) pop() {
 	old := *q

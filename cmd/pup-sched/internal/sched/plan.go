@@ -21,10 +21,17 @@ type Plan struct {
 	Zone        *time.Location // of Cron
 	Active      []*Window
 	Maintenance []*Window
+
+	Failing    *Plan         // while the target is not up; may be nil
+	Relaxed    *Plan         // once it has been up for RelaxAfter; may be nil
+	RelaxAfter time.Duration // of Relaxed
 }
 
 // plain tells whether every run follows the last one by Every.
 func (p *Plan) plain() bool { return p.Cron == nil && len(p.Active) == 0 }
+
+// Steady tells whether the head of a line can say how often the target is due.
+func (p *Plan) Steady() bool { return p.plain() && p.Relaxed == nil }
 
 // Next gives the first time after the given one at which a target of that
 // splay is due. All are milliseconds since the epoch.
@@ -102,11 +109,13 @@ func Splay(name []byte, every time.Duration) int64 {
 
 // Due gives the first time after the given one at which the target is due, in
 // milliseconds since the epoch.
-func (t *Target) Due(after int64) int64 {
-	return t.Plan.Next(after, Splay(t.Name(), t.Plan.Every))
+func (t *Target) Due(after int64) int64 { return t.dueBy(t.Plan, after) }
+
+func (t *Target) dueBy(p *Plan, after int64) int64 {
+	return p.Next(after, Splay(t.Name(), p.Every))
 }
 
-// next gives the due time that follows a due time.
+// next gives the due time that follows one on the grid.
 func (t *Target) next(due int64) int64 {
 	if t.Plan.plain() {
 		return due + t.Plan.Every.Milliseconds()
