@@ -147,23 +147,14 @@ func (s *kafkaSession) judge(list []kafkaTopic) error {
 func (s *kafkaSession) everyBroker(ctx context.Context) error {
 	for _, id := range slices.Sorted(maps.Keys(s.brokers)) {
 		k, err := s.broker(ctx, id)
-		if err == nil {
-			_, err = s.metadata(k, nil)
-		}
 		if err != nil {
-			return kafkaAt(err, "broker "+strconv.Itoa(int(id)))
+			return err
+		}
+		if _, err = s.metadata(k, nil); err != nil {
+			return kafkaAt(err, id)
 		}
 	}
 	return nil
-}
-
-// kafkaAt says at which broker an error came up, if it does not say itself what
-// was asked for.
-func kafkaAt(err error, where string) error {
-	if kafkaClosed(err) {
-		return probe.Failf(wire.Closed, "%s: the connection ends: %w", where, err)
-	}
-	return err
 }
 
 // group measures the lag of a consumer group.
@@ -334,11 +325,11 @@ func (s *kafkaSession) ends(ctx context.Context, partitions []kafkaPartition) (m
 	ends := map[kafkaPartition]int64{}
 	for _, leader := range slices.Sorted(maps.Keys(byLeader)) {
 		k, err := s.broker(ctx, leader)
-		if err == nil {
-			err = kafkaEnds(k, byLeader[leader], ends)
-		}
 		if err != nil {
-			return nil, kafkaAt(err, "broker "+strconv.Itoa(int(leader)))
+			return nil, err
+		}
+		if err = kafkaEnds(k, byLeader[leader], ends); err != nil {
+			return nil, kafkaAt(err, leader)
 		}
 	}
 	return ends, nil
@@ -398,7 +389,7 @@ func (s *kafkaSession) canary(ctx context.Context, topic string, partition int32
 	}
 	k, err := s.broker(ctx, leader)
 	if err != nil {
-		return kafkaAt(err, "broker "+strconv.Itoa(int(leader)))
+		return err
 	}
 	token, start := brokerToken(), time.Now()
 	offset, err := kafkaWrite(k, p, token)

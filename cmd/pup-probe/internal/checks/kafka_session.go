@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -122,7 +123,7 @@ func (s *kafkaSession) broker(ctx context.Context, id int32) (*kafkaConn, error)
 	if err != nil {
 		return nil, probe.Protocolf("%s: broker %d has the address %.80q", kafkaMetadata.name, id, addr)
 	}
-	return s.connect(addr, func() (*probe.Conn, error) {
+	k, err := s.connect(addr, func() (*probe.Conn, error) {
 		n, err := strconv.ParseUint(port, 10, 16)
 		if err != nil || n == 0 || host == "" {
 			return nil, probe.Protocolf("%s: broker %d has the address %.80q", kafkaMetadata.name, id, addr)
@@ -133,6 +134,18 @@ func (s *kafkaSession) broker(ctx context.Context, id int32) (*kafkaConn, error)
 		}
 		return s.p.StartTLS(ctx, c)
 	})
+	return k, kafkaAt(err, id)
+}
+
+// kafkaAt says at which broker an error came up.
+func kafkaAt(err error, id int32) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return probe.Failf(wire.Closed, "broker %d closed the connection", id)
+	}
+	return fmt.Errorf("broker %d: %w", id, err)
 }
 
 // connect greets a broker and logs in, over a connection that dial makes.

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net"
 	"strings"
@@ -158,8 +159,13 @@ func TestKafkaPartitions(t *testing.T) {
 		{"dead leader", `,"kafka":{"topics":["orders"],"canary_topic":"orders"}`, "down unavailable wait", func(m *kmsg.MetadataResponse) { m.Topics[0].Partitions[0].Leader = 7 }, nil},
 		{"leader elsewhere", `,"kafka":{"topics":["orders"],"canary_topic":"orders"}`, "down refused connect", func(m *kmsg.MetadataResponse) {
 			m.Brokers[0].Port = 1
-		}, nil},
+		}, []string{"error contains 'broker 0: connect 127.0.0.1:1:'"}},
 		{"no address", `,"kafka":{"every_broker":true}`, "down protocol wait", func(m *kmsg.MetadataResponse) { m.Brokers[0].Host = "" }, nil},
+		{"another service", `,"kafka":{"every_broker":true}`, "down closed greet", func(m *kmsg.MetadataResponse) {
+			addr := serve(t, func(c net.Conn) { io.ReadFull(c, make([]byte, 17)) })
+			_, port, _ := net.SplitHostPort(addr)
+			fmt.Sscan(port, &m.Brokers[0].Port)
+		}, []string{"error contains 'broker 0 closed'"}},
 		{"bad port", `,"kafka":{"every_broker":true}`, "down protocol wait", func(m *kmsg.MetadataResponse) { m.Brokers[0].Port = 99999 }, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -217,6 +223,9 @@ func TestKafkaCanary(t *testing.T) {
 			return resp
 		}
 	}
+	compressed := kafkaAppendBatch(nil, 1, "what the topic's settings make of it")
+	compressed[kafkaBatchAfter+1] |= 1 // gzip
+	binary.BigEndian.PutUint32(compressed[kafkaBatchCRC:], crc32.Checksum(compressed[kafkaBatchAfter:], kafkaCastagnoli))
 	broken := kafkaAppendBatch(nil, 1, "token")
 	broken[len(broken)-2] ^= 1
 	for _, tt := range []struct {
@@ -230,6 +239,7 @@ func TestKafkaCanary(t *testing.T) {
 		{"may not read", "down denied wait", nil, fetched(29, nil)},
 		{"another record", "down mismatch wait", nil, fetched(0, kafkaAppendBatch(nil, 1, "another"))},
 		{"no record", "down mismatch wait", nil, fetched(0, nil)},
+		{"compressed record", "up", nil, fetched(0, compressed)},
 		{"broken record", "down protocol wait", nil, fetched(0, broken)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
