@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -241,9 +242,11 @@ func TestSlowReaderIsReportedOnceAMinute(t *testing.T) {
 }
 
 // steppedClock is a wall clock that can be set.
-type steppedClock struct{ by time.Duration }
+type steppedClock struct{ by atomic.Int64 }
 
-func (c *steppedClock) now() time.Time { return time.Now().Round(0).Add(c.by) }
+func (c *steppedClock) now() time.Time {
+	return time.Now().Round(0).Add(time.Duration(c.by.Load()))
+}
 
 func TestClockSteps(t *testing.T) {
 	for _, step := range []time.Duration{time.Hour, -time.Hour, 400 * time.Millisecond, -400 * time.Millisecond} {
@@ -255,7 +258,7 @@ func TestClockSteps(t *testing.T) {
 				o.Now, o.Beat = c.now, time.Minute
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()
-				time.AfterFunc(30*time.Minute+time.Millisecond, func() { c.by = step })
+				time.AfterFunc(30*time.Minute+time.Millisecond, func() { c.by.Store(int64(step)) })
 				start := time.Now()
 				if err := New(targets(60, &Plan{Every: time.Minute}), o).Run(ctx); err != nil {
 					t.Fatal(err)
