@@ -16,7 +16,7 @@ type Options struct {
 	Beat      time.Duration // between two beats; 0: none
 	MaxRecord int           // bytes of a write
 	Out       io.Writer
-	Log       func(format string, args ...any) // for people
+	Log       func(format string, args ...any) // for people; called by two goroutines
 	Now       func() time.Time                 // the wall clock; time.Now if nil
 }
 
