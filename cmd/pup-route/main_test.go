@@ -52,7 +52,8 @@ func TestGeneratedManual(t *testing.T) {
 	golden.File(t, "docs/man/pup-route.1", manpage.Roff(manpage.Program(p)))
 	file, keys := config.Field(), config.HookField()
 	file.Fields = slices.DeleteFunc(file.Fields, func(f schema.Field) bool { return f.Name == "hook" })
-	text := hooksPage + manpage.Fields(&file, "") + hookKeysPage + manpage.Fields(&keys, "")
+	silence := config.SilenceField()
+	text := hooksPage + manpage.Fields(&file, "") + hookKeysPage + manpage.Fields(&keys, "") + silenceKeysPage + manpage.Fields(&silence, "")
 	golden.File(t, "docs/man/pup-hooks.5", manpage.Roff(manpage.Page("pup-hooks", 5, "hooks of pup-route", text,
 		[]string{"pup-route(1)", "pup-lines(5)", "pup-checks(7)"})))
 }

@@ -69,7 +69,22 @@ Exit status 0: done. 75, a signal, the time-out, or a command that can't be star
 
 Calls of a hook for one name never overlap and keep their order. Calls for other names, and other hooks, do not wait for them.
 
+## Silences
+
+A silence is a file NAME.toml in the directory that *silences* names. While it holds, hooks do not hear of new problems that it covers, and get no reminders; they do hear of the end of what they have heard of. When it has ended, they hear of what is still wrong.
+
+    when   = "labels.team == 'db'"
+    until  = 2026-11-22T07:00:00Z
+    reason = "new disks"
+
+With *incident* it acknowledges one incident. To lift a silence, remove the file. Two members of a result work in the same way: *maintenance*, which **pup-sched** adds while a window is open, and *depends_on*, names of other targets that are not up.
+
 ## Keys
+
+`
+
+// silenceKeysPage stands before the keys of a silence.
+const silenceKeysPage = `## Keys of a silence
 
 `
 

@@ -40,7 +40,10 @@ func (o *loginOptions) validFor(p *probe.Probe, host string, tls bool, starttls 
 	if o.given() && !tls && starttls == "off" && !o.AllowPlainAuth && !loginLoopback(host) {
 		return probe.Failf(wire.BadOptions, "%s: the credentials would be sent without TLS; allow starttls, or say %s.allow_plain_auth = true", name, name)
 	}
-	return loginText(p, "user", o.User)
+	if err := loginText(p, "user", o.User); err != nil {
+		return err
+	}
+	return loginText(p, "password", o.Password)
 }
 
 // must says whether a login on c has to wait for TLS.

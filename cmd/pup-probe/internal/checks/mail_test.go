@@ -82,6 +82,34 @@ func TestSMTPReal(t *testing.T) {
 	}
 }
 
+// TestSMTPExim is about what Exim does otherwise than Postfix.
+func TestSMTPExim(t *testing.T) {
+	says := realserver.Start(t, "exim")
+	trust, login := mailTrust(says), mailLogin(t, says, says["password"])
+	for _, tt := range []struct {
+		name, url, target, want string
+		facts                   []string
+	}{
+		{"plain", "smtp://" + says["smtp"], `"smtp":{"starttls":"off","from":"a@example.org","to":["tim@example.test"]}`, "up", []string{
+			"smtp.accepted == 1", "smtp.size_limit_bytes == 1048576", "smtp.greeting contains 'Exim'", "smtp.starttls == true"}},
+		{"STARTTLS and login", "smtp://" + says["smtp"], trust + `,"smtp":{` + login + `,"to":["x@foreign.invalid"]}`, "up", []string{"smtp.mechanism == 'PLAIN'", "tls.verified"}},
+		{"CRAM-MD5", "smtp://" + says["smtp"], `"smtp":{` + login + `,"starttls":"off","mechanism":"CRAM-MD5"}`, "up", nil},
+		{"LOGIN over TLS", "smtps://" + says["smtps"], trust + `,"smtp":{` + login + `,"mechanism":"LOGIN"}`, "up", nil},
+		{"wrong password", "smtps://" + says["smtps"], trust + `,"smtp":{` + mailLogin(t, says, "wrong") + `}`, "down denied auth", []string{"smtp.code == 535"}},
+		{"closed relay", "smtp://" + says["smtp"], `"smtp":{"starttls":"off","relay_test":"x@foreign.invalid"}`, "up", []string{"smtp.relay == 'closed'"}},
+		{"refused for now", "smtp://" + says["smtp"], `"smtp":{"starttls":"off","to":["` + says["unavailable"] + `"]}`, "down unavailable request", []string{"smtp.code == 451"}},
+		{"unknown user", "smtp://" + says["smtp"], `"smtp":{"starttls":"off","to":["nobody@example.test"]}`, "down mismatch request", []string{"smtp.code == 550"}},
+		{"LMTP instead", "lmtp://" + says["smtp"], "", "down protocol greet", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) { check(t, tt.url, tt.target).want(t, tt.want, tt.facts...) })
+	}
+	realserver.Pause(t, says, "exim")
+	check(t, "smtp://"+says["smtp"], `"timeout":"300ms"`).want(t, "down timeout greet")
+	realserver.Resume(t, says, "exim")
+	realserver.Kill(t, says, "exim")
+	check(t, "smtp://"+says["smtp"], "").want(t, "down refused connect")
+}
+
 func TestLMTPReal(t *testing.T) {
 	says := realserver.Shared(t, "mail")
 	trust := mailTrust(says)
@@ -185,27 +213,61 @@ func TestMailtripReal(t *testing.T) {
 
 // TestMailInterrupted stops servers in the middle of a session.
 func TestMailInterrupted(t *testing.T) {
+	says := realserver.Start(t, "mail")
+	login := mailLogin(t, says, says["password"])
 	for _, tt := range []struct {
-		name, server, key, target, trigger string
-		paused, killed                     string
+		name, server, options, trigger string
+		kill                           bool
 	}{
-		{"smtp", "postfix", "smtp", `"smtp":{"starttls":"off","to":["tim@example.test"]}`, "RCPT", "down timeout request", "down closed request"},
-		{"lmtp", "dovecot", "lmtp", `"lmtp":{"starttls":"off","to":["tim@example.test"]}`, "RCPT", "down timeout request", "down closed request"},
-		{"imap", "dovecot", "imap", `"imap":{"starttls":"off",LOGIN}`, "STATUS", "down timeout request", "down closed request"},
-		{"pop3", "dovecot", "pop3", `"pop3":{"starttls":"off",LOGIN}`, "STAT", "down timeout request", "down closed request"},
+		{"smtp", "postfix", `"to":["tim@example.test"]`, "RCPT", true},
+		{"lmtp", "dovecot", `"to":["tim@example.test"]`, "RCPT", false},
+		{"pop3", "dovecot", login, "STAT", false},
+		{"imap", "dovecot", login, "STATUS", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			says := realserver.Start(t, "mail")
-			tt.target = strings.Replace(tt.target, "LOGIN", mailLogin(t, says, says["password"]), 1)
-			run := func(f func()) result {
-				addr := between(t, says[tt.key], tt.trigger, f)
-				return check(t, tt.name+"://"+addr, tt.target+`,"timeout":"1s"`)
-			}
+			target := `"timeout":"1s","` + tt.name + `":{"starttls":"off",` + tt.options + `}`
+			run := func(f func()) result { return check(t, tt.name+"://"+between(t, says[tt.name], tt.trigger, f), target) }
 			run(func() {}).want(t, "up")
-			run(func() { realserver.Pause(t, says, tt.server) }).want(t, tt.paused)
-			check(t, tt.name+"://"+says[tt.key], tt.target+`,"timeout":"300ms"`).want(t, "down timeout greet")
+			run(func() { realserver.Pause(t, says, tt.server) }).want(t, "down timeout request")
+			check(t, tt.name+"://"+says[tt.name], `"timeout":"300ms"`).want(t, "down timeout greet")
 			realserver.Resume(t, says, tt.server)
-			run(func() { realserver.Kill(t, says, tt.server) }).want(t, tt.killed)
+			if tt.kill {
+				run(func() { realserver.Kill(t, says, tt.server) }).want(t, "down closed request")
+			}
 		})
+	}
+}
+
+// TestMailStrangers has each check meet the servers of all the others, which
+// greet alike.
+func TestMailStrangers(t *testing.T) {
+	mail, ftp, ssh := realserver.Shared(t, "mail"), realserver.Shared(t, "ftp"), realserver.Shared(t, "ssh")
+	exim := realserver.Start(t, "exim")
+	servers := map[string]string{
+		"smtp": mail["smtp"], "exim": exim["smtp"], "lmtp": mail["lmtp"], "imap": mail["imap"], "pop3": mail["pop3"],
+		"ftp": ftp["ftp"], "ssh": ssh["ssh"], "dropbear": ssh["dropbear"],
+	}
+	own := map[string]string{"exim": "smtp", "dropbear": "ssh"}
+	for server, addr := range servers {
+		for _, target := range []string{
+			"smtp://HOST", "lmtp://HOST", "imap://HOST", "pop3://HOST", "mailtrip://HOST", "ftp://HOST", "ftp://HOST/file", "ssh://HOST", "sftp://HOST",
+		} {
+			name, _, _ := strings.Cut(target, ":")
+			alike := name == server || name == own[server] || name == "mailtrip" && (server == "smtp" || server == "exim") || name == "sftp" && (server == "ssh" || server == "dropbear")
+			if alike {
+				continue
+			}
+			t.Run(target[:len(target)-len("HOST")]+server, func(t *testing.T) {
+				options := ""
+				if name != "ssh" && name != "sftp" {
+					options = `"` + name + `":{"starttls":"off"}`
+				}
+				res := check(t, strings.Replace(target, "HOST", addr, 1), options)
+				hangsUp := server == "ftp" && (name == "smtp" || name == "mailtrip") // ProFTPD does so when it hears SMTP
+				if got := res.outcome(); !strings.HasPrefix(got, "down protocol ") && !(hangsUp && got == "down closed greet") {
+					t.Errorf("got %q, want down protocol\n%s", got, res.line)
+				}
+			})
+		}
 	}
 }

@@ -280,7 +280,7 @@ func TestSSHReal(t *testing.T) {
 	at := "ssh://" + says["user"] + "@" + says["ssh"]
 	key, stranger, locked := sshSecretFile(t, "KEY", says["key"]), sshSecretFile(t, "STRANGER", says["key_stranger"]), sshSecretFile(t, "LOCKED", says["key_locked"])
 	pinned := `"host_key":["` + says["host_key"] + `"]`
-	wrong := secret(t, "NOSSH", "nonsense")
+	right, wrong := secret(t, "SSHPASS", says["password"]), secret(t, "NOSSH", "nonsense")
 	for _, tt := range []struct {
 		name, url, options, want string
 		facts                    []string
@@ -295,7 +295,10 @@ func TestSSHReal(t *testing.T) {
 		{"signal", at, `"key":"` + key + `","command":"kill -9 $$"`, "down mismatch request", []string{"ssh.signal == 'KILL'"}},
 		{"too much output", at, `"key":"` + key + `","command":"yes"`, "down too-large request", nil},
 		{"unknown key", at, `"key":"` + stranger + `"`, "down denied auth", []string{"ssh.logged_in == false"}},
+		{"password", at, `"password":"` + right + `","command":"true"`, "up", []string{"ssh.auth_method == 'password'", "ssh.exit_code == 0"}},
 		{"wrong password", at, `"password":"` + wrong + `"`, "down denied auth", nil},
+		{"interactive", "ssh://" + says["user"] + "@" + says["ssh_interactive"], `"password":"` + right + `"`, "up", []string{"ssh.auth_method == 'keyboard-interactive'"}},
+		{"interactive, wrong password", "ssh://" + says["user"] + "@" + says["ssh_interactive"], `"password":"` + wrong + `"`, "down denied auth", nil},
 		{"wrong host key", "ssh://" + says["ssh"], `"host_key":["` + says["dropbear_host_key"] + `"]`, "down certificate-untrusted greet", nil},
 		{"dropbear", "ssh://" + says["dropbear"], `"host_key":["` + says["dropbear_host_key"] + `"]`, "up", []string{"ssh.version contains 'dropbear'", "'password' in ssh.auth_methods"}},
 		{"dropbear, wrong password", "ssh://" + says["user"] + "@" + says["dropbear"], `"password":"` + wrong + `"`, "down denied auth", nil},

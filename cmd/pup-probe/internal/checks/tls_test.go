@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ocsp"
+
+	"pup/cmd/internal/realserver"
 )
 
 // tlsSigner signs certificates.
@@ -446,6 +448,24 @@ func TestTLSInsideXMPP(t *testing.T) {
 				}
 			})
 			check(t, "tls+xmpp://"+addr, trustTestCA()+`,"warn":["tls.days_left > 0"]`).want(t, tt.want)
+		})
+	}
+}
+
+func TestTLSReal(t *testing.T) {
+	s := realserver.Shared(t, "nginx")
+	for name, want := range map[string]string{
+		"https": "up", "https_expired": "down certificate-expired tls", "https_not_yet_valid": "down certificate-not-yet-valid tls",
+		"https_wrong_name": "down certificate-name tls", "https_self_signed": "down certificate-untrusted tls",
+		"https_missing_intermediate": "down certificate-untrusted tls", "https_revoked": "down certificate-revoked tls",
+		"https_tls12": "up", "https_tls13": "up", "https_root_issued": "up", "https_soon": "degraded mismatch verify",
+		"http": "down tls tls",
+	} {
+		t.Run(name, func(t *testing.T) {
+			if s[name] == "" {
+				t.Fatalf("the server does not say %s", name)
+			}
+			check(t, "tls://"+s[name], fmt.Sprintf(`"tls":{"ca":%q}`, s["ca"])).want(t, want)
 		})
 	}
 }

@@ -31,25 +31,34 @@ func (s *stray) Unwrap() error { return s.err }
 
 // An Asker asks over a connected UDP socket, and counts.
 type Asker struct {
-	Probe   *probe.Probe
-	Conn    *probe.Conn
-	Resent  int   // datagrams that were sent again
-	Ignored int   // datagrams that were no answers
-	Last    error // why the last of them was none
+	Probe     *probe.Probe
+	Conn      *probe.Conn
+	AskPhase  wire.Phase // request if empty
+	WaitPhase wire.Phase // wait if empty
+	Resent    int        // datagrams that were sent again
+	Ignored   int        // datagrams that were no answers
+	Last      error      // why the last of them was none
+}
+
+func phase(ph, standard wire.Phase) wire.Phase {
+	if ph == "" {
+		return standard
+	}
+	return ph
 }
 
 // Ask sends what request gives, after one, two, four seconds and so on again,
 // until take has taken an answer or the time is up. Take gets each datagram,
 // of which it must not keep the bytes; it returns nil if that is the answer, a
 // Stray if it belongs to something else, and any other error to end the
-// waiting. The phases are request and wait.
+// waiting.
 func (a *Asker) Ask(ctx context.Context, request func() []byte, take func(b []byte) error) error {
 	for pause := resend; ; pause = min(2*pause, maxResend) {
-		a.Probe.Phase(wire.Request)
+		a.Probe.Phase(phase(a.AskPhase, wire.Request))
 		if _, err := a.Conn.Write(request()); err != nil {
 			return err
 		}
-		a.Probe.Phase(wire.Wait)
+		a.Probe.Phase(phase(a.WaitPhase, wire.Wait))
 		err := a.Wait(time.Now().Add(pause), take)
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err

@@ -74,6 +74,26 @@ func (p *Probe) DialHost(ctx context.Context, network, host string, port int) (*
 	return nil, p.worst(ctx, errs)
 }
 
+// DialBeside connects over TCP to another port of the machine at the other end
+// of c, whatever the addresses of its name; for TLS it has the name of c. The
+// address of the result stays that of c.
+func (p *Probe) DialBeside(ctx context.Context, c *Conn, port int) (*Conn, error) {
+	host := p.URL.Host
+	if p.opt.connectHost != "" {
+		host = p.opt.connectHost
+	}
+	if t, ok := c.RemoteAddr().(*net.TCPAddr); ok && p.opt.proxy == nil {
+		host = t.AddrPort().Addr().String()
+	}
+	address := p.address
+	d, err := p.DialHost(ctx, "tcp", host, port)
+	p.address = address
+	if d != nil {
+		d.host = c.host
+	}
+	return d, err
+}
+
 // worst joins the errors of several addresses. What the peers did counts for
 // more than a family that we have no route for.
 func (p *Probe) worst(ctx context.Context, errs []error) error {

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -37,7 +38,8 @@ type Probe struct {
 	address  netip.AddrPort
 	tried    []attemptLine
 	tlsFacts *TLSFacts
-	ioErr    error // the first error of a connection
+	sessions tls.ClientSessionCache // nil: none are kept
+	ioErr    error                  // the first error of a connection
 }
 
 var phases = [...]wire.Phase{

@@ -140,6 +140,10 @@ func cipherID(name string) (uint16, bool) {
 	return 0, false
 }
 
+// KeepTLS makes the TLS connections of the attempt resume the session of those
+// before them, as FTP servers want it from a data connection.
+func (p *Probe) KeepTLS() { p.sessions = tls.NewLRUClientSessionCache(1) }
+
 // StartTLS speaks TLS on c, takes the facts, and verifies the certificate. It
 // marks the phase tls. It refuses bytes that came before the handshake: they
 // were plain text passed off as protected. On an error c is closed.
@@ -173,6 +177,7 @@ func (p *Probe) startTLS(c *Conn, alpn []string) (*Conn, error) {
 		asked = true
 		return &own, nil
 	}
+	cfg.ClientSessionCache = p.sessions
 	tc := tls.Client(c, cfg)
 	if err := tc.Handshake(); err != nil {
 		return nil, p.handshakeError(err, asked)

@@ -31,6 +31,7 @@ const seconds = time.Second
 // Config is all that the files and flags say.
 type Config struct {
 	Spool      string // "": in memory
+	Silences   string // "": none
 	StaleAfter time.Duration
 	Hooks      []Hook
 }
@@ -133,6 +134,7 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 	}
 	var parts struct {
 		Spool      string            `json:"spool"`
+		Silences   string            `json:"silences"`
 		StaleAfter wire.Duration     `json:"stale_after"`
 		Hook       []json.RawMessage `json:"hook"`
 	}
@@ -150,6 +152,15 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 			return []error{at("spool", errors.New("spool has been given by another file"))}
 		}
 		c.Spool = parts.Spool
+	}
+	if parts.Silences != "" {
+		if c.Silences != "" {
+			return []error{at("silences", errors.New("silences has been given by another file"))}
+		}
+		if _, err := os.ReadDir(parts.Silences); err != nil {
+			return []error{at("silences", err)}
+		}
+		c.Silences = parts.Silences
 	}
 	var errs []error
 	hookField := HookField()
@@ -207,8 +218,14 @@ func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]str
 	fail("after", err)
 	h.Rule.RecoverAfter, err = threshold(k.RecoverAfter)
 	fail("recover_after", err)
-	h.Rule.Repeat = time.Duration(k.Repeat)
+	h.Rule.Repeat, h.Rule.RepeatMax, h.Rule.Flap = time.Duration(k.Repeat), time.Duration(k.RepeatMax), k.Flapping
 	switch {
+	case h.Rule.Becomes.Has(state.Flapping) && k.Flapping == 0:
+		fail("on", errors.New("flapping needs the key flapping, how many changes that is"))
+	case h.Rule.RepeatMax > 0 && h.Rule.RepeatMax < h.Rule.Repeat:
+		fail("repeat_max", errors.New("is less than repeat"))
+	case h.Rule.RecoverAfter.Of > 0:
+		fail("recover_after", errors.New("is a number in a row or a time"))
 	case h.Rule.Reminders && k.Repeat == 0:
 		fail("on", errors.New("reminder needs repeat, the time between reminders"))
 	case h.Rule.Always && (k.Repeat != 0 || k.After != nil || k.RecoverAfter != nil):
@@ -311,7 +328,7 @@ func parseOn(words []string) (state.Rule, error) {
 	if len(words) == 0 {
 		return r, errors.New("is empty; name what to run the hook for, such as down and recovered")
 	}
-	known := []string{"up", "degraded", "down", "unknown", "recovered", "change", "stale", "reminder", "always"}
+	known := []string{"up", "degraded", "down", "unknown", "recovered", "change", "stale", "flapping", "reminder", "always"}
 	for _, word := range words {
 		from, to, transition := strings.Cut(word, "->")
 		switch {
@@ -328,6 +345,8 @@ func parseOn(words []string) (state.Rule, error) {
 			r.Change = true
 		case word == "stale":
 			r.Becomes = r.Becomes.Add(state.Stale)
+		case word == "flapping":
+			r.Becomes = r.Becomes.Add(state.Flapping)
 		case word == "reminder":
 			r.Reminders = true
 		case word == "always":
@@ -353,6 +372,13 @@ func threshold(raw json.RawMessage) (t state.Threshold, err error) {
 		return t, nil
 	}
 	if raw[0] == '"' {
+		if n, err := fmt.Sscanf(string(raw), `"%d of %d"`, &t.Count, &t.Of); n == 2 && err == nil {
+			if t.Count < 1 || t.Count > t.Of || t.Of > state.MaxOf {
+				return t, fmt.Errorf("%s: want x of y with y from x to %d", raw, state.MaxOf)
+			}
+			return t, nil
+		}
+		t = state.Threshold{}
 		var d wire.Duration
 		if err := json.Unmarshal(raw, &d); err != nil {
 			return t, fmt.Errorf("%w; write a number of results or a time such as \"2m\"", err)

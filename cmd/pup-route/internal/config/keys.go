@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/json"
+	"time"
 
 	"pup/cmd/internal/schema"
 	"pup/cmd/internal/wire"
@@ -11,17 +12,20 @@ import (
 // pup-hooks(5).
 type keys struct {
 	Spool      string        `json:"spool" doc:"A directory for what has been accepted and not yet dealt with. Absent: it is kept in memory, and lost when pup-route ends."`
+	Silences   string        `json:"silences" doc:"A directory of silences: while one holds, hooks do not hear of new problems and get no reminders, but hear of the end of what they have heard of. It is looked at every few seconds."`
 	StaleAfter wire.Duration `json:"stale_after" doc:"A name is stale when it has had no result for so long. Absent: twice what the member every of its last result says, and its timeout, 10s if that is not said; a name whose results do not say every is never stale."`
 	Hook       []hookKeys    `json:"hook" doc:"A command and when to run it."`
 }
 
 type hookKeys struct {
 	Name          string            `json:"name" required:"true" doc:"Identity of the hook: letters, digits, dot, dash and underscore."`
-	On            []string          `json:"on" required:"true" doc:"What to run it for. A status, up, degraded, down or unknown: the name has become that. A transition such as up->down. change: any other status than before. recovered: the name is up again after a problem that this hook was told of. stale: no result came for too long. reminder: a problem goes on, each repeat. always: every result; stands alone."`
+	On            []string          `json:"on" required:"true" doc:"What to run it for. A status, up, degraded, down or unknown: the name has become that. A transition such as up->down. change: any other status than before. recovered: the name is up again after a problem that this hook was told of. stale: no result came for too long. flapping: see there. reminder: a problem goes on, each repeat. always: every result; stands alone."`
 	When          string            `json:"when" doc:"An expression over the result, as in expect. It keeps the hook from hearing of a problem, never from hearing of its end."`
-	After         json.RawMessage   `json:"after" doc:"Confirms a problem: so many bad results in a row (3), or so long since the first of them (\"2m\"). 1 if absent. An unknown result neither counts nor breaks the row, unless on has unknown."`
+	After         json.RawMessage   `json:"after" doc:"Confirms a problem: so many bad results in a row (3), so many of the last ones (\"3 of 5\", 32 at most), or so long since the first in a row (\"2m\"). 1 if absent. An unknown result neither counts nor breaks the row, unless on has unknown."`
 	RecoverAfter  json.RawMessage   `json:"recover_after" doc:"Confirms that a name is up again, like after. 1 if absent."`
 	Repeat        wire.Duration     `json:"repeat" doc:"Remind the hook of a problem that goes on, each time this long after the last call."`
+	RepeatMax     wire.Duration     `json:"repeat_max" doc:"The pauses between reminders double up to this. Absent: they do not."`
+	Flapping      int               `json:"flapping" min:"0" max:"19" doc:"A name is flapping while its last 20 verdicts hold so many changes between up and not up. Then the hook hears nothing of it but, if its on has flapping, that; and afterwards how it stands. 0: never."`
 	Command       []string          `json:"command" required:"true" doc:"The program and its arguments. No shell runs it and nothing in it is expanded. A program without a slash is looked for in the standard directories, ./program beside the file."`
 	Input         string            `json:"input" enum:"stdin,file,stream" doc:"How it gets the event. stdin: one line on standard input. file: a file whose path is in PUP_FILE. stream: one long-lived process gets a line for each event on standard input; it is started again when it ends."`
 	Timeout       wire.Duration     `json:"timeout" doc:"The longest that a run may take. Then its process group gets SIGTERM, and SIGKILL after grace."`
@@ -74,3 +78,17 @@ func Field() schema.Field { return schema.Of(keys{}) }
 
 // HookField describes a hook, for the manual.
 func HookField() schema.Field { return schema.Of(hookDefaults) }
+
+// silenceKeys declares what stands in a silence, a file NAME.toml.
+type silenceKeys struct {
+	Until    time.Time `json:"until" required:"true" doc:"When it ends."`
+	From     time.Time `json:"from" doc:"When it begins; at once if absent."`
+	When     string    `json:"when" doc:"An expression over the result; absent: all."`
+	Names    []string  `json:"names" doc:"Names of targets; absent: all."`
+	Hooks    []string  `json:"hooks" doc:"Names of hooks; absent: all."`
+	Incident string    `json:"incident" doc:"Only this incident: an acknowledgement. It ends with the incident."`
+	Reason   string    `json:"reason" doc:"Why, for people."`
+}
+
+// SilenceField describes a silence, for the manual.
+func SilenceField() schema.Field { return schema.Of(silenceKeys{}) }

@@ -60,7 +60,8 @@ func shimmed(s *spec) (*process, error) {
 	p := &process{ended: make(chan error, 1)}
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{shimName}
-	cmd.Env = []string{"GOMAXPROCS=2"}
+	// One built with the race detector would sleep for a second at its end.
+	cmd.Env = []string{"GOMAXPROCS=2", "GORACE=atexit_sleep_ms=0"}
 	if s.stdin != nil {
 		cmd.Stdin = s.stdin
 	}

@@ -17,9 +17,9 @@ func appendEvent(dst []byte, hook string, e *state.Event, now time.Time) []byte 
 	dst = append(dst, `{"v":1,"type":"`+wire.TypeEvent+`","name":`...)
 	dst = ndjson.AppendString(dst, e.Name)
 	dst = append(append(dst, `,"event":"`...), e.Kind...)
-	dst = append(append(dst, `","status":"`...), word(e.Status)...)
+	dst = append(append(dst, `","status":"`...), e.Status.String()...)
 	if !e.First {
-		dst = append(append(dst, `","previous":"`...), word(e.Previous)...)
+		dst = append(append(dst, `","previous":"`...), e.Previous.String()...)
 	}
 	dst = wire.AppendTime(append(dst, `","time":`...), now)
 	dst = wire.AppendTime(append(dst, `,"since":`...), e.Since)
@@ -39,14 +39,6 @@ func appendEvent(dst []byte, hook string, e *state.Event, now time.Time) []byte 
 	return append(dst, '}')
 }
 
-// word is the status as a line says it: a stale name has no verdict.
-func word(s state.Status) string {
-	if s == state.Stale {
-		s = state.Unknown
-	}
-	return s.String()
-}
-
 // safe are the names that may stand in an environment. A name comes with the
 // lines, so it is a stranger's text.
 var safe = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$`) })
@@ -58,14 +50,14 @@ func environ(hook string, e *state.Event) []string {
 		"PUP_HOOK=" + hook,
 		"PUP_JOB=" + e.Job,
 		"PUP_EVENT=" + e.Kind,
-		"PUP_STATUS=" + word(e.Status),
+		"PUP_STATUS=" + e.Status.String(),
 		"PUP_COUNT=" + strconv.Itoa(e.Count),
 	}
 	if safe().MatchString(e.Name) {
 		env = append(env, "PUP_NAME="+e.Name)
 	}
 	if !e.First {
-		env = append(env, "PUP_PREVIOUS="+word(e.Previous))
+		env = append(env, "PUP_PREVIOUS="+e.Previous.String())
 	}
 	if e.Incident != "" {
 		env = append(env, "PUP_INCIDENT="+e.Incident)

@@ -69,6 +69,9 @@ type router struct {
 	held    bool  // reading is held back, and that has been said
 	full    bool  // the disk is, and that has been said
 	asked   time.Time
+
+	silences silences
+	said     map[string]string // why hooks were not called, in a dry run
 }
 
 // Summary is what a run came to.
@@ -92,6 +95,12 @@ func Run(in io.Reader, out, errs io.Writer, o Options) (Summary, error) {
 	}
 	r.fields.take = r.fields.member
 	r.table = state.New(r.event, r.noted)
+	r.table.Gate = r.gate
+	if o.DryRun {
+		r.said = map[string]string{}
+		r.table.Why = r.why
+	}
+	r.clock.tick(o.Wall())
 	r.use(o.Config)
 	src, err := r.open(in)
 	if err != nil {
@@ -143,6 +152,8 @@ func (r *router) use(c *config.Config) {
 	}
 	r.Config = c
 	r.table.SetRules(rules, c.StaleAfter, moved)
+	r.silences = silences{}
+	r.look()
 }
 
 // useStreams makes the processes of stream hooks fit the hooks. One whose
@@ -278,11 +289,15 @@ func (r *router) wait(now phase) time.Duration {
 	if r.spool != nil {
 		d = min(d, r.spoolWait())
 	}
+	if r.Config.Silences != "" {
+		d = min(d, silencesEvery)
+	}
 	return max(0, d)
 }
 
 // tick does what is due.
 func (r *router) tick(now phase) {
+	r.look()
 	if now == reading && !r.DryRun {
 		r.advance(r.clock.now())
 	}

@@ -117,7 +117,7 @@ func TestClock(t *testing.T) {
 }
 
 func TestEventLine(t *testing.T) {
-	e := &state.Event{Name: "a\u202eb\n", Kind: "stale", Status: state.Stale, Previous: state.Stale, Since: time.Unix(0, 0), Job: "j", Line: []byte(`{"x": 1}`)}
+	e := &state.Event{Name: "a\u202eb\n", Kind: "stale", Status: state.Unknown, Previous: state.Unknown, Since: time.Unix(0, 0), Job: "j", Line: []byte(`{"x": 1}`)}
 	got := string(appendEvent(nil, "h", e, time.Unix(1, 0)))
 	want := `{"v":1,"type":"event","name":"a\u202eb\n","event":"stale","status":"unknown","previous":"unknown","time":"1970-01-01T00:00:01.000Z","since":"1970-01-01T00:00:00.000Z","for_ms":0,"job":"j","hook":"h","result":{"x": 1}}`
 	if got != want {

@@ -17,7 +17,7 @@ import (
 type fields struct {
 	typ, v, name, url, status, time, run, every, timeout, vantage []byte
 
-	take func(key, value []byte) error // f.member, made once
+	take func(key, value []byte) error // member, made once
 }
 
 func (f *fields) member(key, value []byte) error {

@@ -9,6 +9,7 @@ import (
 
 // take takes a batch into the state and into the journal's batch.
 func (r *router) take(b *batch) {
+	r.look()
 	for i := range b.lines {
 		l := &b.lines[i]
 		if l.err == nil {

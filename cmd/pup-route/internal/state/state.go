@@ -18,18 +18,20 @@ import (
 // severity, except that Unknown and Stale are no verdicts on the target.
 type Status uint8
 
-// The statuses. Stale is not a status of a line: a name is stale while no
-// result has come for longer than it should take.
+// The statuses. The last two are not statuses of a line: a name is stale
+// while no result has come for longer than it should take, and flapping while
+// its verdict changes all the time.
 const (
 	Up Status = iota
 	Degraded
 	Down
 	Unknown
 	Stale
+	Flapping
 	statuses
 )
 
-var statusNames = [statuses]string{"up", "degraded", "down", "unknown", "stale"}
+var statusNames = [statuses]string{"up", "degraded", "down", "unknown", "stale", "flapping"}
 
 func (s Status) String() string { return statusNames[s] }
 
@@ -66,17 +68,21 @@ func (t Set) Has(s Status) bool { return t&(1<<s) != 0 }
 func (t Set) Add(s Status) Set { return t | 1<<s }
 
 // problems are the statuses other than up.
-const problems = Set(1<<Degraded | 1<<Down | 1<<Unknown | 1<<Stale)
+const problems = Set(1<<Degraded | 1<<Down | 1<<Unknown | 1<<Stale | 1<<Flapping)
 
 // A Transition is a change from one status to another, as in "up->down".
 type Transition struct{ From, To Status }
 
-// A Threshold is reached by so many results in a row, or by a time that has
-// passed since the first of them.
+// A Threshold is reached by so many results in a row, by so many of the last
+// ones, or by a time that has passed since the first in a row.
 type Threshold struct {
 	Count int
+	Of    int // 0: in a row
 	For   time.Duration
 }
+
+// MaxOf bounds Threshold.Of: so many verdicts are remembered.
+const MaxOf = 32
 
 // A Rule is what one hook wants to hear.
 type Rule struct {
@@ -90,6 +96,8 @@ type Rule struct {
 	After        Threshold    // confirms a problem; the zero value is one result
 	RecoverAfter Threshold    // confirms up
 	Repeat       time.Duration
+	RepeatMax    time.Duration            // the pauses between reminders double up to this; 0: they do not
+	Flap         int                      // so many changes between up and not up in the last FlapOf verdicts are flapping; 0: never
 	When         func(result []byte) bool // nil is true
 
 	tracked Set  // statuses that the rule tells apart
@@ -133,6 +141,9 @@ type Result struct {
 	Line    []byte // the whole line; copied where it is kept
 }
 
+// FlapOf is how many verdicts are looked at for flapping.
+const FlapOf = 20
+
 // Event kinds that are not statuses.
 const (
 	KindRecovered = "recovered"
@@ -143,6 +154,7 @@ const (
 // Event says that a hook has to be called.
 type Event struct {
 	Rule     int
+	Hook     string
 	Kind     string // a status, or one of the kinds above
 	Name     string
 	Vantage  string
@@ -172,26 +184,17 @@ func (s *streak) add(now int64) {
 	}
 }
 
-func (s *streak) reached(t Threshold, now int64) bool {
-	if s.count == 0 {
-		return false
-	}
-	if t.For > 0 {
-		return now-s.since >= int64(t.For)
-	}
-	return int(s.count) >= max(t.Count, 1)
-}
-
 // A debt is what a hook was last told of a name that is not up. No debt
 // means that the hook takes the name to be up.
 type debt struct {
-	rule     int
-	told     Status
-	notified bool // false: followed in silence, nobody was called
-	calls    int32
-	incident string
-	since    int64 // start of the incident
-	remind   int64 // when the next reminder is due; 0: never
+	rule      int
+	told      Status
+	notified  bool // false: followed in silence, nobody was called
+	calls     int32
+	reminders int32
+	incident  string
+	since     int64 // start of the incident
+	remind    int64 // when the next reminder is due; 0: never
 }
 
 // An entry is the memory of one name, as one vantage sees it.
@@ -211,6 +214,9 @@ type entry struct {
 	runs          [4]uint32
 	debts         []debt
 	line          []byte // the last result, kept while it may be needed
+	verdicts      int    // how many are in history
+	history       uint64 // the last verdicts, two bits each, the newest lowest
+	again         int64  // when a gate wants to be asked again; 0: never
 	wake          int64  // when the entry is due in the heap; 0: not in it
 	place         int    // in the heap
 }
@@ -226,6 +232,9 @@ type Table struct {
 	key        []byte
 	emit       func(*Event)
 	note       func(*Note)
+
+	Gate Gate                                                        // nil: every hook may hear of everything
+	Why  func(rule int, name, vantage, reason string, now time.Time) // is told why a hook is not called; nil: nobody is
 }
 
 // New returns an empty table. Emit is called for every event, in order;
@@ -341,14 +350,14 @@ func (e *entry) count(r *Result, now int64) {
 		return
 	}
 	e.verdict, e.known = r.Status, true
+	e.history = e.history<<2 | uint64(r.Status)
+	e.verdicts = min(e.verdicts+1, MaxOf)
 	e.unknown = streak{}
 	if r.Status == Up {
 		e.up.add(now)
 		e.seenUp = true
 		e.problem, e.down = streak{}, streak{}
-		if len(e.debts) == 0 {
-			e.trouble = 0
-		}
+		e.trouble = 0
 		return
 	}
 	e.up = streak{}
@@ -363,10 +372,34 @@ func (e *entry) count(r *Result, now int64) {
 	}
 }
 
-// quiet reports that the name is up and nobody believes otherwise.
+// quiet reports that the name is up, nobody believes otherwise, and its past
+// says nothing else.
 func (e *entry) quiet() bool {
 	return e.verdict == Up && e.unknown.count == 0 && !e.stale && len(e.debts) == 0
 }
+
+// among counts the last n verdicts that are at least as bad as worst.
+func (e *entry) among(n int, worst Status) (count int) {
+	for i := range min(n, e.verdicts) {
+		if Status(e.history>>(2*i)&3) >= worst {
+			count++
+		}
+	}
+	return count
+}
+
+// changes counts the changes between up and not up among the last verdicts.
+func (e *entry) changes() (count int) {
+	for i := range min(FlapOf, e.verdicts) - 1 {
+		if (e.history>>(2*i)&3 == 0) != (e.history>>(2*i+2)&3 == 0) {
+			count++
+		}
+	}
+	return count
+}
+
+// flapping reports whether the name flaps, by the rule's measure.
+func (e *entry) flapping(r *Rule) bool { return r.Flap > 0 && e.changes() >= r.Flap }
 
 // current returns the status of the name as the rule sees it, and the
 // streak of results that confirms it.
@@ -374,6 +407,8 @@ func (e *entry) current(r *Rule) (Status, streak) {
 	switch {
 	case e.stale && r.tracked.Has(Stale):
 		return Stale, streak{since: e.seen}
+	case r.tracked.Has(Flapping) && e.flapping(r):
+		return Flapping, streak{since: e.seen, count: int32(e.changes())}
 	case e.unknown.count > 0 && r.tracked.Has(Unknown):
 		return Unknown, e.unknown
 	case e.verdict == Up:
@@ -386,32 +421,112 @@ func (e *entry) current(r *Rule) (Status, streak) {
 
 // judge compares what each hook was told with what is.
 func (t *Table) judge(e *entry, now int64) {
+	e.again = 0
 	for i := range t.rules {
-		r := &t.rules[i]
-		if r.Always {
-			continue
-		}
-		d, told := e.debt(i), Up
-		if d != nil {
-			told = d.told
-		}
-		status, run := e.current(r)
-		switch {
-		case status == told || !r.tracked.Has(status):
-			if d != nil && d.remind != 0 && now >= d.remind {
-				t.remind(d, r, e, run, now)
-			}
-		case !confirms(r, status, run, now):
-		case status == Up:
-			t.closing(d, r, e, run, now)
-			e.drop(i)
-		case r.When == nil || r.When(e.line):
-			t.opening(i, d, r, e, status, run, now)
+		if !t.rules[i].Always {
+			t.judgeFor(i, e, now)
 		}
 	}
 	if e.quiet() {
 		e.trouble = 0
 	}
+}
+
+// judgeFor is judge for one hook.
+func (t *Table) judgeFor(i int, e *entry, now int64) {
+	r := &t.rules[i]
+	d, told := e.debt(i), Up
+	if d != nil {
+		told = d.told
+	}
+	status, run := e.current(r)
+	switch {
+	case status == told || !r.tracked.Has(status):
+		if d != nil && d.remind != 0 && now >= d.remind && !t.held(i, e, now) {
+			t.remind(d, r, e, run, now)
+		}
+	case status != Flapping && status != Stale && e.flapping(r):
+		t.because(i, e, now, "it is flapping")
+	case !e.confirms(r, status, run, now):
+		t.because(i, e, now, pending(r, e, status, run))
+	case status == Up:
+		t.closing(d, r, e, run, now)
+		e.drop(i)
+	case r.When != nil && !r.When(e.line):
+		t.because(i, e, now, "when does not hold")
+	case !t.held(i, e, now):
+		t.opening(i, d, r, e, status, run, now)
+	}
+}
+
+// A Gate says why a hook must not hear of a problem now, "" if it may, and
+// when to ask again if no result comes before. It is never asked about the
+// end of a problem.
+type Gate func(q Question) (reason string, again time.Time)
+
+// A Question is what a gate is asked.
+type Question struct {
+	Rule          int
+	Name, Vantage string
+	Incident      string
+	Since, Now    time.Time // of the trouble; zero if there is none yet
+	Line          []byte    // the last result
+}
+
+// gateEvery is how often a gate is asked that does not say when.
+const gateEvery = time.Minute
+
+// held asks the gate.
+func (t *Table) held(i int, e *entry, now int64) bool {
+	if t.Gate == nil {
+		return false
+	}
+	q := Question{Rule: i, Name: e.name, Vantage: e.vantage, Now: time.Unix(0, now).UTC(), Line: e.line}
+	if e.trouble != 0 {
+		q.Incident, q.Since = incident(e), time.Unix(0, e.trouble).UTC()
+	}
+	reason, again := t.Gate(q)
+	if reason == "" {
+		return false
+	}
+	at := now + int64(gateEvery)
+	if !again.IsZero() {
+		at = again.UnixNano()
+	}
+	if e.again == 0 || at < e.again {
+		e.again = at
+	}
+	t.because(i, e, now, reason)
+	return true
+}
+
+func (t *Table) because(rule int, e *entry, now int64, reason string) {
+	if t.Why != nil {
+		t.Why(rule, e.name, e.vantage, reason, time.Unix(0, now).UTC())
+	}
+}
+
+// pending words what a confirmation waits for.
+func pending(r *Rule, e *entry, status Status, run streak) string {
+	after := r.After
+	if status == Up {
+		after = r.RecoverAfter
+	}
+	switch {
+	case after.For > 0:
+		return fmt.Sprintf("%v for less than %v", status, after.For)
+	case after.Of > 0 && status != Up:
+		return fmt.Sprintf("%v: %d of the last %d, not %d", status, e.among(after.Of, worst(r, status)), after.Of, after.Count)
+	}
+	return fmt.Sprintf("%v: %d in a row, not %d", status, run.count, max(after.Count, 1))
+}
+
+// worst is the least bad verdict that counts towards the status.
+func worst(r *Rule, status Status) Status {
+	if r.tracked.Has(Degraded) {
+		return Degraded
+	}
+	return status
 }
 
 func (e *entry) debt(rule int) *debt {
@@ -432,19 +547,26 @@ func (e *entry) drop(rule int) {
 	}
 }
 
-func confirms(r *Rule, status Status, run streak, now int64) bool {
-	switch status {
-	case Stale:
+// confirms reports whether the status is certain enough for the rule.
+func (e *entry) confirms(r *Rule, status Status, run streak, now int64) bool {
+	after := r.After
+	switch {
+	case status == Stale || status == Flapping:
 		return true
-	case Up:
-		return run.reached(r.RecoverAfter, now)
+	case status == Up:
+		after = r.RecoverAfter
+	case after.Of > 0 && status != Unknown:
+		return e.among(after.Of, worst(r, status)) >= after.Count
 	}
-	return run.reached(r.After, now)
+	if after.For > 0 {
+		return run.count > 0 && now-run.since >= int64(after.For)
+	}
+	return int(run.count) >= max(after.Count, 1)
 }
 
 // opening tells a hook of a problem, or of the change from one to another.
 func (t *Table) opening(i int, d *debt, r *Rule, e *entry, status Status, run streak, now int64) {
-	v := Event{Rule: i, Kind: status.String(), Status: status, Count: int(run.count), First: d == nil && !e.seenUp}
+	v := Event{Rule: i, Kind: status.String(), Status: shown(status), Count: int(run.count), First: d == nil && !e.seenUp}
 	if d == nil {
 		if e.trouble == 0 {
 			e.trouble = e.seen // it was up when its results stopped
@@ -452,8 +574,8 @@ func (t *Table) opening(i int, d *debt, r *Rule, e *entry, status Status, run st
 		e.debts = append(e.debts, debt{rule: i, since: e.trouble, incident: incident(e)})
 		d = &e.debts[len(e.debts)-1]
 	}
-	v.Previous, d.told, d.remind = d.told, status, 0
-	wanted := r.wants(v.Previous, status)
+	wanted := r.wants(d.told, status)
+	v.Previous, d.told, d.remind = shown(d.told), status, 0
 	if r.Repeat > 0 && (wanted || r.Reminders) {
 		d.remind = now + int64(r.Repeat)
 	}
@@ -466,7 +588,7 @@ func (t *Table) opening(i int, d *debt, r *Rule, e *entry, status Status, run st
 // closing tells a hook that the problem it was told of has ended. Conditions
 // keep a hook from hearing of a problem, never from hearing of its end.
 func (t *Table) closing(d *debt, r *Rule, e *entry, run streak, now int64) {
-	v := Event{Rule: d.rule, Kind: Up.String(), Status: Up, Previous: d.told, Count: int(run.count)}
+	v := Event{Rule: d.rule, Kind: Up.String(), Status: Up, Previous: shown(d.told), Count: int(run.count)}
 	recovered := r.Recovered && (d.notified || r.silent)
 	if recovered {
 		v.Kind = KindRecovered
@@ -477,10 +599,30 @@ func (t *Table) closing(d *debt, r *Rule, e *entry, run streak, now int64) {
 	t.noted(d, r, e, true)
 }
 
+// shown is the status as an event says it: a stale name has no verdict, and a
+// flapping one works now and then.
+func shown(s Status) Status {
+	switch s {
+	case Stale:
+		return Unknown
+	case Flapping:
+		return Degraded
+	}
+	return s
+}
+
 // remind tells a hook that a problem goes on.
 func (t *Table) remind(d *debt, r *Rule, e *entry, run streak, now int64) {
-	d.remind = now + int64(r.Repeat)
-	t.tell(d, r, e, &Event{Rule: d.rule, Kind: KindReminder, Status: d.told, Previous: d.told, Count: int(run.count)}, now)
+	d.reminders++
+	pause := r.Repeat
+	for range d.reminders {
+		if pause *= 2; pause >= r.RepeatMax {
+			pause = max(r.Repeat, r.RepeatMax)
+			break
+		}
+	}
+	d.remind = now + int64(pause)
+	t.tell(d, r, e, &Event{Rule: d.rule, Kind: KindReminder, Status: shown(d.told), Previous: shown(d.told), Count: int(run.count)}, now)
 	t.noted(d, r, e, false)
 }
 
@@ -490,8 +632,8 @@ func (t *Table) tell(d *debt, r *Rule, e *entry, v *Event, now int64) {
 	d.calls++
 	v.Name, v.Vantage, v.Line = e.name, e.vantage, e.line
 	v.Since, v.For = time.Unix(0, d.since).UTC(), time.Duration(now-d.since)
-	v.Incident = d.incident
-	v.Job = id(r.Hook, e.name, e.vantage, d.incident, v.Kind, strconv.Itoa(int(d.calls)))
+	v.Incident, v.Hook = d.incident, r.Hook
+	v.Job = id(r.Hook, e.name, e.vantage, d.incident, v.Kind, strconv.Itoa(int(d.calls)), strconv.FormatInt(now, 10))
 	t.emit(v)
 }
 
@@ -501,7 +643,7 @@ func (t *Table) result(i int, e *entry, r *Result, verdict Status, known bool, n
 	if rule.When != nil && !rule.When(r.Line) {
 		return
 	}
-	v := Event{Rule: i, Kind: KindResult, Name: e.name, Vantage: e.vantage, Status: r.Status, Line: r.Line,
+	v := Event{Rule: i, Hook: rule.Hook, Kind: KindResult, Name: e.name, Vantage: e.vantage, Status: r.Status, Line: r.Line,
 		Previous: verdict, First: !known}
 	row := [...]streak{Up: e.up, Degraded: e.problem, Down: e.down, Unknown: e.unknown}[r.Status]
 	v.Since, v.For, v.Count = time.Unix(0, row.since).UTC(), time.Duration(now-row.since), int(row.count)
@@ -533,6 +675,20 @@ func id(parts ...string) string {
 
 // hash shortens a run; runs are compared by it within one name only.
 func hash(text []byte) uint32 { return crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)) }
+
+// Trouble reports whether a name is anything but up, as the vantage sees it,
+// and when its last result came; the zero time if none did.
+func (t *Table) Trouble(name, vantage string) (bad bool, seen time.Time) {
+	key := name
+	if vantage != "" {
+		key += "\x00" + vantage
+	}
+	e := t.names[key]
+	if e == nil {
+		return false, time.Time{}
+	}
+	return e.verdict != Up || e.stale, time.Unix(0, e.seen).UTC()
+}
 
 // HearsStale reports whether a rule wants to know of stale names, so that
 // the rhythm of results matters.

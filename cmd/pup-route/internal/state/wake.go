@@ -68,6 +68,7 @@ func (t *Table) deadline(e *entry, now int64) int64 {
 	if e.quiet() {
 		return next
 	}
+	at(e.again)
 	for i := range t.rules {
 		r := &t.rules[i]
 		d, told := e.debt(i), Up
