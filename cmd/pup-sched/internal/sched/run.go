@@ -197,15 +197,8 @@ func (s *Scheduler) pop() error {
 	next := s.next(t, plan, e)
 	s.lagMax = max(s.lagMax, late)
 	s.emitted++
-	r := run{due: due, seq: s.emitted, maintenance: t.Plan.maintenance(due)}
-	if next != Never {
-		r.expires = next
-		if !t.Plan.Steady() {
-			r.every = next - due
-		}
-	}
 	s.requeue(next)
-	return s.out.Add(s.liner.line(t, r))
+	return s.out.Add(s.liner.line(t, newRun(t.Plan, due, next, s.emitted)))
 }
 
 // next gives the due time that follows that of an entry.
