@@ -328,7 +328,7 @@ func parseOn(words []string) (state.Rule, error) {
 	if len(words) == 0 {
 		return r, errors.New("is empty; name what to run the hook for, such as down and recovered")
 	}
-	known := []string{"up", "degraded", "down", "unknown", "recovered", "change", "stale", "flapping", "reminder", "always"}
+	known := []string{"up", "degraded", "down", "unknown", "recovered", "change", "stale", "flapping", "input-lost", "reminder", "always"}
 	for _, word := range words {
 		from, to, transition := strings.Cut(word, "->")
 		switch {
@@ -347,6 +347,8 @@ func parseOn(words []string) (state.Rule, error) {
 			r.Becomes = r.Becomes.Add(state.Stale)
 		case word == "flapping":
 			r.Becomes = r.Becomes.Add(state.Flapping)
+		case word == "input-lost":
+			r.Becomes = r.Becomes.Add(state.InputLost)
 		case word == "reminder":
 			r.Reminders = true
 		case word == "always":

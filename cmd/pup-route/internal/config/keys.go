@@ -19,7 +19,7 @@ type keys struct {
 
 type hookKeys struct {
 	Name          string            `json:"name" required:"true" doc:"Identity of the hook: letters, digits, dot, dash and underscore."`
-	On            []string          `json:"on" required:"true" doc:"What to run it for. A status, up, degraded, down or unknown: the name has become that. A transition such as up->down. change: any other status than before. recovered: the name is up again after a problem that this hook was told of. stale: no result came for too long. flapping: see there. reminder: a problem goes on, each repeat. always: every result; stands alone."`
+	On            []string          `json:"on" required:"true" doc:"What to run it for. A status, up, degraded, down or unknown: the name has become that. A transition such as up->down. change: any other status than before. recovered: the name is up again after a problem that this hook was told of. stale: no result came for too long. flapping: see there. input-lost: the beats of pup-sched stay away, or the input has ended; it is recovered when there is input again. reminder: a problem goes on, each repeat. always: every result; stands alone."`
 	When          string            `json:"when" doc:"An expression over the result, as in expect. It keeps the hook from hearing of a problem, never from hearing of its end."`
 	After         json.RawMessage   `json:"after" doc:"Confirms a problem: so many bad results in a row (3), so many of the last ones (\"3 of 5\", 32 at most), or so long since the first in a row (\"2m\"). 1 if absent. An unknown result neither counts nor breaks the row, unless on has unknown."`
 	RecoverAfter  json.RawMessage   `json:"recover_after" doc:"Confirms that a name is up again, like after. 1 if absent."`
