@@ -29,7 +29,15 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true, UpdateScripts: os.Getenv("PUP_UPDATE") != ""})
+	scripts, err := filepath.Abs("../../scripts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{Dir: "testdata", Setup: func(e *testscript.Env) error {
+		e.Setenv("SOURCES", filepath.Join(scripts, "sources"))
+		e.Setenv("IMPORT", filepath.Join(scripts, "import"))
+		return nil
+	}, RequireExplicitExec: true, RequireUniqueNames: true, UpdateScripts: os.Getenv("PUP_UPDATE") != ""})
 }
 
 // TestGeneratedManual keeps pup-sched(1).
@@ -164,6 +172,72 @@ func TestReload(t *testing.T) {
 		if !strings.Contains(said, want) {
 			t.Errorf("stderr is %q, want %q in it", said, want)
 		}
+	}
+}
+
+func TestSourceIsAskedAgain(t *testing.T) {
+	dir := t.TempDir()
+	list := filepath.Join(dir, "list")
+	rewrite(t, list, "tcp://192.0.2.1:80\n")
+	path := filepath.Join(dir, "pup.toml")
+	rewrite(t, path, "[[source]]\nname = \"s\"\nfile = \"list\"\nrefresh = \"1s\"\n")
+	p := start(t, "--beat", "1s", path)
+	p.until(beat(1))
+	rewrite(t, list, "tcp://192.0.2.1:80\ntcp://192.0.2.2:80\n")
+	p.until(beat(2))
+	if err := os.Remove(list); err != nil {
+		t.Fatal(err)
+	}
+	said := bufio.NewReader(p.stderr)
+	if line, err := said.ReadString('\n'); err != nil || !strings.Contains(line, "source s: open") || !strings.Contains(line, "going on with what it printed before") {
+		t.Errorf("stderr says %q, %v", line, err)
+	}
+	p.until(beat(2))
+	rewrite(t, list, "tcp://192.0.2.1:80\n")
+	p.until(beat(1))
+	p.cmd.Process.Signal(syscall.SIGTERM)
+}
+
+func TestControl(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "control")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "--control", fifo, configFile(t, "[[target]]\nname = \"a\"\nurl = \"tcp://192.0.2.1:80\"\nevery = \"1d\"\nrecheck = \"100ms\"\n"))
+	p.until(beat(1))
+	for _, say := range []struct {
+		line string
+		seq  float64
+	}{{`{"type":"recheck","name":"a"}`, 1}, {`{"v":1,"type":"result","name":"a","status":"down"}`, 4}} {
+		f, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(say.line + "\n"); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		p.until(func(m map[string]any) bool { return m["type"] == "target" && m["seq"] == say.seq })
+	}
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	if _, said, _ := p.end(); said != "" {
+		t.Errorf("stderr is %q", said)
+	}
+}
+
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	rewrite(t, filepath.Join(dir, "a.toml"), target("a"))
+	p := start(t, "--watch", "--beat", "1s", dir)
+	p.until(beat(1))
+	rewrite(t, filepath.Join(dir, "b.toml"), target("b"))
+	p.until(beat(2))
+	rewrite(t, filepath.Join(dir, "b.toml"), target("b")+target("c"))
+	p.until(beat(3))
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	if _, said, _ := p.end(); said != "" {
+		t.Errorf("stderr is %q", said)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"pup/cmd/internal/wire"
 	"pup/cmd/pup-sched/internal/config"
 	"pup/cmd/pup-sched/internal/sched"
+	"pup/cmd/pup-sched/internal/source"
 )
 
 const (
@@ -32,14 +35,32 @@ func (f *flags) run(paths []string, std cmdline.Std) error {
 	if err := f.validate(paths); err != nil {
 		return err
 	}
-	c, err := f.load(paths, std.In)
+	var err error
+	if f.keeper, err = f.keep(); err != nil {
+		return err
+	}
+	f.memory = source.NewMemory()
+	if slices.Contains(append(paths, f.diff), "-") {
+		// kept, since it can't be read again when the configuration is reloaded
+		if f.stdin, err = io.ReadAll(std.In); err != nil {
+			return cmdline.Errorf(cmdline.IO, "standard input: %w", err)
+		}
+	}
+	c, err := f.load(context.Background(), paths)
 	if err != nil {
 		return cmdline.Errorf(cmdline.Config, "%w", err)
 	}
+	warn(std.Err, c.Warnings)
 	out := ndjson.NewWriter(std.Out, f.maxRecord)
 	switch {
 	case f.check:
 		return nil
+	case f.diff != "":
+		old, err := f.load(context.Background(), []string{f.diff})
+		if err != nil {
+			return cmdline.Errorf(cmdline.Config, "%w", err)
+		}
+		return writeErr(writeDiff(std.Out, old.Targets, c.Targets))
 	case f.explain != "":
 		return f.writeExplanation(std.Out, c)
 	case f.list:
@@ -54,7 +75,7 @@ func (f *flags) run(paths []string, std cmdline.Std) error {
 
 func (f *flags) validate(paths []string) error {
 	modes := 0
-	for _, on := range []bool{f.once, f.window != 0, f.check, f.list, f.explain != ""} {
+	for _, on := range []bool{f.once, f.window != 0, f.check, f.list, f.explain != "", f.diff != ""} {
 		if on {
 			modes++
 		}
@@ -63,23 +84,36 @@ func (f *flags) validate(paths []string) error {
 	case len(paths) == 0:
 		return cmdline.Errorf(cmdline.Usage, "no configuration named; try pup-sched pup.toml")
 	case modes > 1:
-		return cmdline.Errorf(cmdline.Usage, "--once, --window, --check, --list and --explain exclude one another")
+		return cmdline.Errorf(cmdline.Usage, "--once, --window, --check, --list, --explain and --diff exclude one another")
 	case f.window < 0 || f.window > 0 && time.Duration(f.window) < time.Second:
 		return cmdline.Errorf(cmdline.Usage, "--window must be at least 1s")
 	case f.slack < 0 || time.Duration(f.slack) > maxSlack:
 		return cmdline.Errorf(cmdline.Usage, "--slack must be from 0s to %s", wire.Duration(maxSlack))
 	case f.beat < 0 || f.beat > 0 && time.Duration(f.beat) < time.Second:
 		return cmdline.Errorf(cmdline.Usage, "--beat must be at least 1s, or 0s for none")
+	case f.stop < 0:
+		return cmdline.Errorf(cmdline.Usage, "--for must not be negative")
 	case f.maxRecord < 1024:
 		return cmdline.Errorf(cmdline.Usage, "--max-record must be at least 1024")
 	}
 	return nil
 }
 
-func (f *flags) load(paths []string, stdin io.Reader) (*config.Config, error) {
-	return config.Load(paths, config.Options{
-		Checks: catalog.Load(), Stdin: stdin, MaxRecord: f.maxRecord, Explain: f.explain,
-	})
+func (f *flags) load(ctx context.Context, paths []string) (*config.Config, error) {
+	opt := config.Options{
+		Checks: catalog.Load(), Stdin: bytes.NewReader(f.stdin), MaxRecord: f.maxRecord, Explain: f.explain, Keep: f.keeper,
+	}
+	if !f.check { // what a program prints is no part of the configuration
+		opt.Fetch = func(s *config.Source) ([]byte, error) { return f.memory.Fetch(ctx, s) }
+	}
+	return config.Load(paths, opt)
+}
+
+// warn tells what is wrong with what sources print.
+func warn(w io.Writer, err error) {
+	if err != nil {
+		fmt.Fprintln(w, "pup-sched: "+strings.ReplaceAll(err.Error(), "\n", "\npup-sched: "))
+	}
 }
 
 // writeErr gives the exit code of a failed write. A reader that has gone is no
@@ -139,6 +173,11 @@ const grace = 2 * time.Second
 func (f *flags) schedule(c *config.Config, paths []string, std cmdline.Std) error {
 	ctx, stop := cmdline.Signals(context.Background())
 	defer stop()
+	if f.stop > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(f.stop))
+		defer cancel()
+	}
 	var mu sync.Mutex
 	log := func(format string, args ...any) {
 		if f.quiet {
@@ -155,16 +194,15 @@ func (f *flags) schedule(c *config.Config, paths []string, std cmdline.Std) erro
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	go func() {
-		for {
-			select {
-			case <-hup:
-				f.reload(ctx, s, paths, std.Err)
-			case <-ctx.Done():
-				return
-			}
+	if f.control != "" {
+		fifo, err := openControl(f.control)
+		if err != nil {
+			return err
 		}
-	}()
+		defer fifo.Close()
+		go listen(fifo, s.Signal)
+	}
+	go f.follow(ctx, s, hup, c, paths, std.Err)
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	select {
@@ -181,18 +219,76 @@ func (f *flags) schedule(c *config.Config, paths []string, std cmdline.Std) erro
 	}
 }
 
-// reload reads the configuration again and takes it if there is nothing wrong
-// with it.
-func (f *flags) reload(ctx context.Context, s *sched.Scheduler, paths []string, stderr io.Writer) {
-	if slices.Contains(paths, "-") {
-		fmt.Fprintln(stderr, "pup-sched: not reloaded: standard input can't be read again")
-		return
+// follow reads the configuration again when SIGHUP comes, a source prints
+// something else or, with --watch, a file changes, until ctx is done.
+func (f *flags) follow(ctx context.Context, s *sched.Scheduler, hup <-chan os.Signal, c *config.Config, paths []string, stderr io.Writer) {
+	sources := c.Sources
+	var files atomic.Pointer[[]string]
+	list := watched(c, paths)
+	files.Store(&list)
+	edited := make(chan struct{})
+	if f.watch {
+		go watch(ctx, func() []string { return *files.Load() }, edited)
 	}
-	c, err := f.load(paths, nil)
+	for {
+		again, stop := f.refresh(ctx, sources, stderr)
+		select {
+		case <-hup:
+		case <-again:
+		case <-edited:
+		case <-ctx.Done():
+		}
+		stop()
+		if ctx.Err() != nil {
+			return
+		}
+		if c := f.reload(ctx, paths, stderr); c != nil {
+			sources = c.Sources
+			list := watched(c, paths)
+			files.Store(&list)
+			s.Replace(ctx, c.Targets)
+		}
+	}
+}
+
+// refresh asks the sources at their intervals, and sends when one of them has
+// printed something else. Stop waits until none is asked any more.
+func (f *flags) refresh(ctx context.Context, sources []*config.Source, stderr io.Writer) (again <-chan struct{}, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	changes := make(chan struct{}, 1)
+	var wg sync.WaitGroup
+	for _, s := range sources {
+		wg.Go(func() {
+			for {
+				select {
+				case <-time.After(f.memory.Wait(s)):
+				case <-ctx.Done():
+					return
+				}
+				changed, err := f.memory.Refresh(ctx, s)
+				switch {
+				case err != nil && ctx.Err() == nil:
+					fmt.Fprintf(stderr, "pup-sched: source %s: %v; going on with what it printed before\n", s.Name, err)
+				case changed:
+					select {
+					case changes <- struct{}{}:
+					default:
+					}
+				}
+			}
+		})
+	}
+	return changes, func() { cancel(); wg.Wait() }
+}
+
+// reload reads the configuration again. It is nil when there is a mistake in
+// it.
+func (f *flags) reload(ctx context.Context, paths []string, stderr io.Writer) *config.Config {
+	c, err := f.load(ctx, paths)
 	if err != nil {
-		msg := "not reloaded, going on as before:\n" + err.Error()
-		fmt.Fprintln(stderr, "pup-sched: "+strings.ReplaceAll(msg, "\n", "\npup-sched: "))
-		return
+		warn(stderr, fmt.Errorf("not reloaded, going on as before:\n%w", err))
+		return nil
 	}
-	s.Replace(ctx, c.Targets)
+	warn(stderr, c.Warnings)
+	return c
 }

@@ -84,6 +84,7 @@ func typeOf(f schema.Field) types.Type {
 type Expr struct {
 	text    string
 	paths   []string
+	objects []string // outer members with members of their own
 	program *vm.Program
 }
 
@@ -117,11 +118,75 @@ func compile(text string, env *Env) (*Expr, error) {
 			return nil, fmt.Errorf("in %.200q: %w", text, err)
 		}
 	}
-	program, err := expr.Compile(text, env.options()...)
+	if _, err := expr.Compile(text, env.options()...); err != nil {
+		return nil, located(text, err)
+	}
+	// what runs knows no types, since any member may be absent
+	program, err := expr.Compile(text, append(functions(), expr.AllowUndefinedVariables(), expr.AsBool(), expr.Patch(&absentees{}))...)
 	if err != nil {
 		return nil, located(text, err)
 	}
-	return &Expr{text, paths, program}, nil
+	return &Expr{text, paths, env.objects(paths), program}, nil
+}
+
+// objects lists those of the outer members in paths that have members of their
+// own.
+func (env *Env) objects(paths []string) []string {
+	var names []string
+	for _, p := range paths {
+		name, _, _ := strings.Cut(p, ".")
+		if f := env.root.Field(name); f != nil && (f.Type == schema.Object || f.Type == schema.Table) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// absentees rewrites comparisons: with an absent member none holds, neither a
+// comparison nor its negation, where the language would give an error that ends
+// the whole expression.
+type absentees struct {
+	mine map[*ast.ConditionalNode]bool
+}
+
+var comparisons = []string{"==", "!=", "<", "<=", ">", ">=", "in", "contains", "startsWith", "endsWith", "matches"}
+
+func (a *absentees) Visit(node *ast.Node) {
+	switch n := (*node).(type) {
+	case *ast.BinaryNode:
+		if !slices.Contains(comparisons, n.Operator) {
+			return
+		}
+		var absent ast.Node
+		for _, side := range []ast.Node{n.Left, n.Right} {
+			switch side.(type) {
+			case *ast.NilNode:
+				return // who asks for nil means it
+			case *ast.IdentifierNode, *ast.MemberNode, *ast.ChainNode, *ast.PointerNode:
+				var missing ast.Node = &ast.BinaryNode{Operator: "==", Left: side, Right: &ast.NilNode{}}
+				if absent != nil {
+					missing = &ast.BinaryNode{Operator: "or", Left: absent, Right: missing}
+				}
+				absent = missing
+			}
+		}
+		if absent != nil {
+			a.replace(node, absent, n)
+		}
+	case *ast.UnaryNode:
+		if c, ok := n.Node.(*ast.ConditionalNode); ok && a.mine[c] {
+			a.replace(node, c.Cond, &ast.UnaryNode{Operator: n.Operator, Node: c.Exp2})
+		}
+	}
+}
+
+func (a *absentees) replace(node *ast.Node, absent, compare ast.Node) {
+	c := &ast.ConditionalNode{Cond: absent, Exp1: &ast.BoolNode{}, Exp2: compare}
+	if a.mine == nil {
+		a.mine = map[*ast.ConditionalNode]bool{}
+	}
+	a.mine[c] = true
+	ast.Patch(node, c)
 }
 
 // located gives the error in one line, with the place in the text.
@@ -164,23 +229,32 @@ func (e *Expr) Reads(path string) bool {
 
 var machines = sync.Pool{New: func() any { return new(vm.VM) }}
 
-// Eval says whether the expression holds. An error means that it could not be
-// told, most often since a member that it compares is absent.
+// Eval says whether the expression holds. Where it does not, an error may tell
+// why: that a member which it reads is absent, or that it can't be evaluated.
+// It may add empty objects to vars for those that are absent.
 func (e *Expr) Eval(vars map[string]any) (bool, error) {
+	for _, name := range e.objects {
+		if vars[name] == nil {
+			vars[name] = map[string]any{}
+		}
+	}
 	m := machines.Get().(*vm.VM)
 	out, err := m.Run(e.program, vars)
-	if err != nil {
-		// the machine's stack may be in disorder, so it is not put back
-		for _, p := range e.paths {
-			if _, ok := lookup(vars, p); !ok {
-				return false, fmt.Errorf("%s is absent", p)
-			}
+	if err == nil {
+		machines.Put(m) // after an error its stack may be in disorder
+		if ok, _ := out.(bool); ok {
+			return true, nil
 		}
+	}
+	for _, p := range e.paths {
+		if _, ok := lookup(vars, p); !ok {
+			return false, fmt.Errorf("%s is absent", p)
+		}
+	}
+	if err != nil {
 		return false, located(e.text, err)
 	}
-	machines.Put(m)
-	ok, _ := out.(bool)
-	return ok, nil
+	return false, nil
 }
 
 // Saw gives the value of each member that the expression reads; absent ones

@@ -67,6 +67,16 @@ func TestEval(t *testing.T) {
 		{"all(dns.answers, # startsWith '192')", "true"},
 		{"let x = http.status; x > 100 and x < 300", "true"},
 		{"http.json.absent > 3", "http.json.absent is absent"},
+		{"labels.absent == 'x' or labels.team == 'web'", "true"},
+		{"labels.team == 'web' or labels.absent < '3'", "true"},
+		{"labels.absent != 'x'", "labels.absent is absent"},
+		{"labels.absent not in ['x']", "labels.absent is absent"},
+		{"not (labels.absent == 'x')", "labels.absent is absent"},
+		{"labels.team not in ['x']", "true"},
+		{"labels.absent == nil", "true"},
+		{"(labels.absent ?? 'x') == 'x'", "true"},
+		{"labels.absent contains 'x'", "labels.absent is absent"},
+		{"labels.absent matches 'x' or true", "true"},
 	} {
 		x, err := Compile(tt.text, e)
 		if err != nil {
@@ -74,7 +84,7 @@ func TestEval(t *testing.T) {
 			continue
 		}
 		got, err := x.Eval(vars)
-		if s := fmt.Sprint(got); err != nil && !strings.Contains(err.Error(), tt.want) || err == nil && s != tt.want {
+		if s := fmt.Sprint(got); err != nil && (got || !strings.Contains(err.Error(), tt.want)) || err == nil && s != tt.want {
 			t.Errorf("%s: got %v, %v, want %s", tt.text, got, err, tt.want)
 		}
 	}

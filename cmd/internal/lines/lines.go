@@ -40,6 +40,8 @@ type target struct {
 	Run       string            `json:"run" doc:"Identity of the run, derived from name and due time."`
 	Seq       int               `json:"seq" doc:"Counts the lines of one scheduler, from 1."`
 	DependsOn []string          `json:"depends_on" doc:"Names of targets without which this one can't work. Copied to the result."`
+
+	Maintenance string `json:"maintenance" doc:"The maintenance window that is open at due. Copied to the result."`
 	Common
 }
 
@@ -98,8 +100,11 @@ type result struct {
 	Run       string            `json:"run" doc:"From the target."`
 	Seq       int               `json:"seq" doc:"From the target."`
 	DependsOn []string          `json:"depends_on" doc:"From the target."`
-	Vantage   string            `json:"vantage" doc:"Where pup-probe runs, as --vantage says."`
-	Truncated []string          `json:"truncated" doc:"Members that were cut or left out to keep the line short."`
+
+	Maintenance string `json:"maintenance" doc:"From the target."`
+
+	Vantage   string   `json:"vantage" doc:"Where pup-probe runs, as --vantage says."`
+	Truncated []string `json:"truncated" doc:"Members that were cut or left out to keep the line short."`
 }
 
 type event struct {
@@ -127,6 +132,7 @@ type beat struct {
 	Emitted   int       `json:"emitted" doc:"Target lines written since the start."`
 	Skipped   int       `json:"skipped" doc:"Runs that could not be written in time, since the start."`
 	BlockedMS float64   `json:"blocked_ms" doc:"Time spent waiting for the reader, since the start."`
+	LagMaxMS  float64   `json:"lag_max_ms" doc:"The longest that a line left after it was due, since the last beat."`
 	Probe     probeBeat `json:"probe" doc:"Added by pup-probe."`
 }
 

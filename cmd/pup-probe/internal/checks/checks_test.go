@@ -163,8 +163,9 @@ func TestNames(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, m := range decl.FindAllSubmatch(src, -1) {
-			if id := string(m[1]); id != "init" && !strings.HasPrefix(strings.ToLower(id), stem) {
-				t.Errorf("%s declares %s, which does not begin with %s", f.Name(), id, stem)
+			id := string(m[1])
+			if id != "init" && !strings.HasPrefix(strings.ToLower(strings.TrimPrefix(id, "err")), stem) {
+				t.Errorf("%s declares %s, which does not begin with %s (errors: with err and that)", f.Name(), id, stem)
 			}
 		}
 	}
@@ -185,7 +186,14 @@ func TestInfo(t *testing.T) {
 	if b2, _ := parsed.MarshalJSON(); !bytes.Equal(b, b2) {
 		t.Errorf("the catalogue is not the same after it was written and read")
 	}
+	owner := map[string]string{}
 	for _, c := range All() {
+		for _, s := range c.Schemes {
+			if owner[s.Name] != "" {
+				t.Errorf("%s:// belongs to both %s and %s", s.Name, owner[s.Name], c.Name)
+			}
+			owner[s.Name] = c.Name
+		}
 		if c.Summary == "" || c.Doc == "" || len(c.Schemes) == 0 || strings.HasSuffix(c.Summary, ".") {
 			t.Errorf("%s: wants a summary without period, a doc and a scheme", c.Name)
 		}

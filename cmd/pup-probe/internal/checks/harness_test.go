@@ -110,7 +110,7 @@ func play(t *testing.T, c net.Conn, script string) {
 				return
 			case "hang":
 			case "tls":
-				tc := tls.Server(buffered{c, br}, &tls.Config{Certificates: []tls.Certificate{testCA().leaf}})
+				tc := tls.Server(readConn{c, br}, &tls.Config{Certificates: []tls.Certificate{testCA().leaf}})
 				if err := tc.Handshake(); err != nil {
 					return
 				}
@@ -125,13 +125,13 @@ func play(t *testing.T, c net.Conn, script string) {
 	io.Copy(io.Discard, br)
 }
 
-// buffered is a connection of which some bytes have been read already.
-type buffered struct {
+// readConn reads what a bufio.Reader has left.
+type readConn struct {
 	net.Conn
-	br *bufio.Reader
+	r io.Reader
 }
 
-func (b buffered) Read(p []byte) (int, error) { return b.br.Read(p) }
+func (c readConn) Read(b []byte) (int, error) { return c.r.Read(b) }
 
 func unhex(s string) []byte {
 	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/cookiejar"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -38,17 +37,23 @@ type httpStep struct {
 
 type httpOptions struct {
 	httpRequest
-	Version        string     `json:"version" enum:"auto,1.1,2" doc:"The HTTP version: auto is 2 if TLS agrees on it, else 1.1; 2 without TLS is sent at once (prior knowledge)."`
-	User           string     `json:"user" doc:"User name of Basic authentication."`
-	Password       string     `json:"password" secret:"true" doc:"Password of Basic authentication."`
-	Token          string     `json:"token" secret:"true" doc:"Bearer token."`
-	AllowPlainAuth bool       `json:"allow_plain_auth" doc:"Send credentials without TLS to a host that is not loopback."`
-	Compression    bool       `json:"compression" doc:"Ask for a compressed body (gzip or deflate). One that comes unasked is decoded as well."`
-	MaxBodyBytes   int        `json:"max_body_bytes" min:"0" max:"268435456" doc:"How many bytes of the decoded body are read."`
-	FailTooLarge   bool       `json:"fail_too_large" doc:"A body larger than max_body_bytes is a failure; else what came until then is judged."`
-	Redirects      int        `json:"redirects" min:"0" max:"20" doc:"How many redirects are followed; 0: the redirect itself is judged."`
-	RedirectScope  string     `json:"redirect_scope" enum:"any,host,origin" doc:"Where redirects may lead: anywhere, to the same host, or to the same scheme, host and port."`
-	Steps          []httpStep `json:"steps" doc:"Requests to make one after the other, instead of the one that the target describes. Cookies are kept; the last response is judged."`
+	Version string `json:"version" enum:"auto,1.1,2" doc:"The HTTP version: auto is 2 if TLS agrees on it, else 1.1; 2 without TLS is sent at once (prior knowledge)."`
+	httpLogin
+	Compression   bool       `json:"compression" doc:"Ask for a compressed body (gzip or deflate). One that comes unasked is decoded as well."`
+	MaxBodyBytes  int        `json:"max_body_bytes" min:"0" max:"268435456" doc:"How many bytes of the decoded body are read."`
+	FailTooLarge  bool       `json:"fail_too_large" doc:"A body larger than max_body_bytes is a failure; else what came until then is judged."`
+	Redirects     int        `json:"redirects" min:"0" max:"20" doc:"How many redirects are followed; 0: the redirect itself is judged."`
+	RedirectScope string     `json:"redirect_scope" enum:"any,host,origin" doc:"Where redirects may lead: anywhere, to the same host, or to the same scheme, host and port."`
+	Steps         []httpStep `json:"steps" doc:"Requests to make one after the other, instead of the one that the target describes. Cookies are kept; the last response is judged."`
+}
+
+// httpLogin is embedded in the options of each check that logs in by a field of
+// HTTP.
+type httpLogin struct {
+	User           string `json:"user" doc:"User name of Basic authentication."`
+	Password       string `json:"password" secret:"true" doc:"Password of Basic authentication."`
+	Token          string `json:"token" secret:"true" doc:"Bearer token, instead of user and password."`
+	AllowPlainAuth bool   `json:"allow_plain_auth" doc:"Send credentials without TLS to a host that is not loopback."`
 }
 
 type httpFacts struct {
@@ -139,6 +144,7 @@ type httpSession struct {
 	facts    *httpFacts
 	base     *url.URL // the target's, without what is not sent
 	jar      http.CookieJar
+	sent     string // the cookies of the jar that the last request had
 	captured map[string]string
 	expects  [][]*expr.Expr // of the steps
 }
@@ -146,15 +152,9 @@ type httpSession struct {
 // prepare checks what the schema of the options can't say.
 func (s *httpSession) prepare() error {
 	o := s.opt
-	u := *s.p.URL.URL
-	u.User, u.Fragment = nil, ""
-	s.base = &u
-	plain := !s.p.URL.Scheme.TLS && !httpLoopback(s.p.URL.Host)
-	if plain && !o.AllowPlainAuth && s.hasCredentials() {
-		return probe.Failf(wire.BadOptions, "http: credentials over a connection without TLS; use https, or say http.allow_plain_auth = true")
-	}
-	if o.Token != "" && s.user() != "" {
-		return probe.Failf(wire.BadOptions, "http: both token and user; one of them can be sent")
+	s.base = httpBare(s.p.URL.URL)
+	if err := o.allowed(s.p, s.hasCredentials()); err != nil {
+		return err
 	}
 	if err := o.check("http"); err != nil {
 		return err
@@ -168,23 +168,57 @@ func (s *httpSession) prepare() error {
 	return s.prepareSteps()
 }
 
-func (s *httpSession) user() string {
-	if s.opt.User == "" && s.p.URL.User != nil {
-		return s.p.URL.User.Username()
+// httpBare gives u without what is not sent.
+func httpBare(u *url.URL) *url.URL {
+	if u.User == nil && u.Fragment == "" {
+		return u
 	}
-	return s.opt.User
+	bare := *u
+	bare.User, bare.Fragment = nil, ""
+	return &bare
 }
 
 func (s *httpSession) hasCredentials() bool {
 	secret := func(r *httpRequest) bool { return len(r.SecretHeaders)+len(r.SecretForm) > 0 }
-	return s.user() != "" || s.opt.Token != "" || secret(&s.opt.httpRequest) ||
+	return s.opt.given(s.p) || secret(&s.opt.httpRequest) ||
 		slices.ContainsFunc(s.opt.Steps, func(st httpStep) bool { return secret(&st.httpRequest) })
 }
 
-// httpLoopback says whether host is on this machine for sure.
-func httpLoopback(host string) bool {
-	a, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
+// user is the option, or else the user of the URL.
+func (l *httpLogin) user(p *probe.Probe) string {
+	if l.User == "" && p.URL.User != nil {
+		return p.URL.User.Username()
+	}
+	return l.User
+}
+
+func (l *httpLogin) given(p *probe.Probe) bool { return l.user(p) != "" || l.Token != "" }
+
+// allowed refuses credentials that contradict each other, or that would go
+// over an open connection. Given says whether there are any.
+func (l *httpLogin) allowed(p *probe.Probe, given bool) error {
+	name := p.URL.Check.Name
+	switch {
+	case given && !p.URL.Scheme.TLS && !l.AllowPlainAuth && !loginLoopback(p.URL.Host):
+		return probe.Failf(wire.BadOptions, "%s: credentials over a connection without TLS; use a URL with TLS, or say %s.allow_plain_auth = true", name, name)
+	case l.Token != "" && l.user(p) != "":
+		return probe.Failf(wire.BadOptions, "%s: both token and user; one of them can be sent", name)
+	case l.Password != "" && l.user(p) == "":
+		return probe.Failf(wire.BadOptions, "%s.password: needs %s.user as well", name, name)
+	case !httpconn.FieldValue(l.Token):
+		return probe.Failf(wire.BadOptions, "%s.token: holds a control character", name)
+	}
+	return nil
+}
+
+// add adds the field Authorization, if there are credentials.
+func (l *httpLogin) add(p *probe.Probe, fields *httpconn.Fields) {
+	switch user := l.user(p); {
+	case l.Token != "":
+		fields.Set("authorization", "Bearer "+l.Token)
+	case user != "":
+		fields.Set("authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user+":"+l.Password)))
+	}
 }
 
 // httpOwn are the fields that the exchange itself makes.
@@ -216,12 +250,13 @@ func (r *httpRequest) check(path string) error {
 // exchange sends one request over a connection of its own and reads the head
 // of the response. The caller closes the connection.
 func (s *httpSession) exchange(ctx context.Context, u *url.URL, r *httpRequest) (*httpconn.Response, *probe.Conn, error) {
-	req, err := s.request(u, r)
+	c, err := s.dial(ctx, u)
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := s.dial(ctx, u)
+	req, err := s.request(u, r)
 	if err != nil {
+		c.Close()
 		return nil, nil, err
 	}
 	x := httpconn.New(s.p, c)
@@ -265,6 +300,10 @@ func httpPort(u *url.URL) int {
 	if p, err := strconv.Atoi(u.Port()); err == nil {
 		return p
 	}
+	return httpUsualPort(u)
+}
+
+func httpUsualPort(u *url.URL) int {
 	if u.Scheme == "https" {
 		return 443
 	}
@@ -274,7 +313,7 @@ func httpPort(u *url.URL) int {
 // request makes the request for u.
 func (s *httpSession) request(u *url.URL, r *httpRequest) (*httpconn.Request, error) {
 	req := &httpconn.Request{
-		Method: r.method(), Scheme: u.Scheme, Authority: httpAuthority(u),
+		Method: r.method(), Scheme: u.Scheme, Authority: httpconn.Authority(u.Hostname(), httpPort(u), httpUsualPort(u)),
 		Path: strings.ReplaceAll(u.RequestURI(), " ", "%20"), Body: []byte(r.Body),
 		Fields: make(httpconn.Fields, 0, 8),
 	}
@@ -287,24 +326,19 @@ func (s *httpSession) request(u *url.URL, r *httpRequest) (*httpconn.Request, er
 		req.Fields.Set("content-type", "application/x-www-form-urlencoded")
 		req.Body = []byte(r.form().Encode())
 	}
-	switch user := s.user(); {
-	case !own:
-	case s.opt.Token != "":
-		req.Fields.Set("authorization", "Bearer "+s.opt.Token)
-	case user != "":
-		req.Fields.Set("authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user+":"+s.opt.Password)))
+	if own {
+		s.opt.add(s.p, &req.Fields)
 	}
 	s.setFields(req, &s.opt.httpRequest, own)
 	if r != &s.opt.httpRequest {
 		s.setFields(req, r, own)
 	}
-	if s.jar != nil {
-		if text := httpCookieText(s.jar.Cookies(u)); text != "" {
-			if given := req.Fields.Get("cookie"); given != "" {
-				text = given + "; " + text
-			}
-			req.Fields.Set("cookie", text)
+	if s.sent = s.cookiesFor(u); s.sent != "" {
+		text := s.sent
+		if given := req.Fields.Get("cookie"); given != "" {
+			text = given + "; " + text
 		}
+		req.Fields.Set("cookie", text)
 	}
 	for _, f := range req.Fields {
 		if !httpconn.FieldValue(f.Value) {
@@ -357,19 +391,6 @@ func (r *httpRequest) form() url.Values {
 	return v
 }
 
-// httpAuthority is the host, and the port unless it is the scheme's own.
-func httpAuthority(u *url.URL) string {
-	host := strings.ToLower(u.Hostname())
-	if strings.Contains(host, ":") {
-		host, _, _ = strings.Cut(host, "%") // a zone means something to us only
-		host = "[" + host + "]"
-	}
-	if port := u.Port(); port != "" && !(u.Scheme == "http" && port == "80" || u.Scheme == "https" && port == "443") {
-		host += ":" + port
-	}
-	return host
-}
-
 func httpCookieText(cookies []*http.Cookie) string {
 	var b strings.Builder
 	for i, c := range cookies {
@@ -404,21 +425,26 @@ func (s *httpSession) keepCookies(u *url.URL, fields httpconn.Fields) {
 // refused words the refusals that have a reason of their own, unless the
 // target's expressions judge the status themselves.
 func (s *httpSession) refused() error {
-	f := s.facts
 	if s.p.Reads("http.status") {
 		return nil
 	}
-	text := fmt.Sprintf("status %d %s", f.Status, http.StatusText(f.Status))
+	return httpRefused(s.p, s.facts.Status, s.facts.RetryAfter, s.facts.Challenge, s.hasCredentials())
+}
+
+// httpRefused gives the error for a status that says why nothing was done:
+// not now, or not without other credentials. For any other it gives nil.
+func httpRefused(p *probe.Probe, status int, retryAfter, challenge string, credentials bool) error {
+	text := fmt.Sprintf("status %d %s", status, http.StatusText(status))
 	switch {
-	case f.Status == 503 || f.Status == 429:
-		if f.RetryAfter != "" {
-			text += fmt.Sprintf(", retry after %.40q", f.RetryAfter)
+	case status == 503 || status == 429:
+		if retryAfter != "" {
+			text += fmt.Sprintf(", retry after %.40q", retryAfter)
 		}
 		return probe.Failf(wire.Unavailable, "%s", text)
-	case f.Status == 401 || f.Status == 407 || f.Status == 403 && s.hasCredentials():
-		s.p.Phase(wire.Auth)
-		if f.Challenge != "" {
-			text += fmt.Sprintf(", wants %.80q", f.Challenge)
+	case status == 401 || status == 407 || status == 403 && credentials:
+		p.Phase(wire.Auth)
+		if challenge != "" {
+			text += fmt.Sprintf(", wants %.80q", challenge)
 		}
 		return probe.Failf(wire.Denied, "%s", text)
 	}

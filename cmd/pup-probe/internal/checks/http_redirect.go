@@ -16,24 +16,29 @@ import (
 // follow makes a request and those that redirects lead to, and reads the body
 // of the last response.
 func (s *httpSession) follow(ctx context.Context, u *url.URL, r *httpRequest) error {
-	var seen []string
 	s.facts.Hops = nil
+	var seen []string
 	for {
-		key := r.method() + " " + u.String() + " " + s.cookiesFor(u)
-		if slices.Contains(seen, key) {
-			return s.stopped("redirect loop: %.200q comes again", s.shown(u))
-		}
-		seen = append(seen, key)
+		asked := r
 		next, err := s.hop(ctx, u, &r)
 		if err != nil || next == nil {
 			return err
 		}
-		if len(seen) > s.opt.Redirects {
+		if len(seen) == s.opt.Redirects {
 			return s.stopped("more than %d redirects; the next is to %.200q", s.opt.Redirects, s.shown(next))
+		}
+		// the same request again, with the same cookies, would have the same answer
+		seen = append(seen, httpKey(asked, u, s.sent))
+		if slices.Contains(seen, httpKey(r, next, s.cookiesFor(next))) {
+			return s.stopped("redirect loop: %.200q comes again", s.shown(next))
 		}
 		s.facts.Hops = append(s.facts.Hops, httpHop{s.shown(u), s.facts.Status})
 		u = next
 	}
+}
+
+func httpKey(r *httpRequest, u *url.URL, cookies string) string {
+	return r.method() + " " + u.String() + " " + cookies
 }
 
 func (s *httpSession) cookiesFor(u *url.URL) string {
@@ -81,7 +86,7 @@ func (s *httpSession) redirect(u *url.URL, resp *httpconn.Response) (*url.URL, e
 	if err != nil {
 		return nil, probe.Protocolf("location: %.200q is no URL", location)
 	}
-	next.User, next.Fragment = nil, ""
+	next = httpBare(next)
 	scope := s.opt.RedirectScope
 	switch {
 	case next.Scheme != "http" && next.Scheme != "https":

@@ -110,7 +110,7 @@ func (s *httpSession) step(ctx context.Context, i int) error {
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
 		return s.stopped("%.200q is no URL that can be asked for", step.URL)
 	}
-	u.User, u.Fragment = nil, ""
+	u = httpBare(u)
 	r, err := s.fillRequest(&step.httpRequest)
 	if err != nil {
 		return err

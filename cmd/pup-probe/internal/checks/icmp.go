@@ -1,44 +1,36 @@
 package checks
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"net/netip"
+	"math"
 	"os"
 	"time"
-
-	"golang.org/x/net/icmp"
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
 
 	"pup/cmd/internal/wire"
 	"pup/cmd/pup-probe/internal/probe"
 )
 
 type icmpOptions struct {
-	Count    int           `json:"count" min:"1" max:"1000" doc:"How many packets to send."`
-	Interval wire.Duration `json:"interval" doc:"The time between two packets."`
-	Wait     wire.Duration `json:"wait" doc:"How long to wait for an answer to the last packet."`
-	Size     int           `json:"size" min:"24" max:"65000" doc:"Bytes of data in a packet."`
-	TTL      int           `json:"ttl" min:"0" max:"255" doc:"The hop limit of the packets; 0: the system's."`
+	Count    int           `json:"count" min:"1" max:"100" doc:"How many requests to send."`
+	Interval wire.Duration `json:"interval" doc:"From one request to the next, at least 10ms."`
+	Wait     wire.Duration `json:"wait" doc:"How long to wait for answers after the last request."`
+	Size     int           `json:"size" min:"8" max:"65000" doc:"The payload of a request, in bytes, without the 8 of ICMP and those of IP."`
+	TTL      int           `json:"ttl" min:"0" max:"255" doc:"The time to live (hop limit) of a request; 0: the system's."`
+	DF       bool          `json:"df" doc:"Forbid routers to fragment a request, so that size is what the path must carry. Linux only."`
 }
 
 type icmpFacts struct {
-	Sent        *int     `json:"sent" doc:"Packets sent."`
-	Received    *int     `json:"received" doc:"Packets answered."`
-	Duplicates  *int     `json:"duplicates" doc:"Answers that came again."`
-	LossPercent *float64 `json:"loss_percent" doc:"Packets that were not answered, in percent."`
-	MinMS       *float64 `json:"min_ms" doc:"The shortest round trip."`
-	AvgMS       *float64 `json:"avg_ms" doc:"The mean round trip."`
-	MaxMS       *float64 `json:"max_ms" doc:"The longest round trip."`
-	JitterMS    *float64 `json:"jitter_ms" doc:"The mean difference between a round trip and the one before."`
-	TTL         *int     `json:"ttl" doc:"The hop limit that the last answer came with."`
-	ErrorFrom   string   `json:"error_from" doc:"The router or host that reported an error."`
-	ErrorText   string   `json:"error_text" doc:"The error that it reported."`
+	Sent        *int     `json:"sent" doc:"Requests sent."`
+	Received    *int     `json:"received" doc:"Requests that were answered."`
+	LossPercent *float64 `json:"loss_percent" doc:"The part of the requests that was not answered."`
+	Min         *float64 `json:"min_ms" doc:"The shortest time from a request to its answer."`
+	Avg         *float64 `json:"avg_ms" doc:"The mean time."`
+	Max         *float64 `json:"max_ms" doc:"The longest time."`
+	Jitter      *float64 `json:"jitter_ms" doc:"The mean difference between the times of one answer and the next."`
+	TTL         int      `json:"ttl" doc:"The time to live (hop limit) of the last answer: what the way back has left of 64, 128 or 255."`
+	Duplicates  *int     `json:"duplicates" doc:"Answers that came a second time."`
+	Trouble     string   `json:"trouble" doc:"What a router, or our own system, said in place of an answer."`
 }
 
 func init() {
@@ -46,202 +38,142 @@ func init() {
 		Name:    "icmp",
 		Summary: "answers echo requests (ping)",
 		Schemes: []probe.Scheme{{Name: "icmp"}},
-		Example: "icmp://gateway.example.org",
+		Example: "icmp://router.example.org",
 		Common:  []string{"resolver", "address", "family", "source"},
 		Warn:    []string{"icmp.loss_percent == 0"},
-		Doc: `Up means that every packet was answered; with some lost it is degraded, with all lost down, unless expect or warn judge icmp.loss_percent. It says that a host is there, and nothing about its services.
+		Doc: `Sends echo requests and waits for the answers. Up means that the host's kernel answers, which says nothing about any service. With an answer missing the target is degraded, unless it mentions icmp.loss_percent; down it is when none came: with the reason timeout, or unreachable if a router said so, which is then named.
 
-An answer counts if it comes from the address that was asked and carries the number and the random token of a packet of ours. If a router says that the host can't be reached, the reason is unreachable, and the facts say who said so.
+It uses a socket that needs no right where the system has such (Linux: the group must be in the sysctl net.ipv4.ping_group_range), and else a raw one, for which pup-probe needs the capability cap_net_raw. Without either the status is unknown, with the reason local.
 
-It needs the right to send ICMP. On Linux, sysctl net.ipv4.ping_group_range gives it to users, setcap cap_net_raw=ep to the program; without either the result is unknown, with the reason local. RFC 792, RFC 4443.
+An answer is known by its identifier, its number, the address it comes from and a random token in its payload, so that several programs that ping don't disturb each other. An answer that comes after the end is lost.
 
-Phases: wait is from the first packet to the last answer.`,
-	}, icmpOptions{Count: 3, Interval: wire.Duration(100 * time.Millisecond), Wait: wire.Duration(time.Second), Size: 56}, icmpCheck)
+Phases: connect is opening the socket, wait is all that follows. It follows RFC 792 and RFC 4443.`,
+	}, icmpOptions{Count: 3, Interval: wire.Duration(200 * time.Millisecond), Wait: wire.Duration(time.Second), Size: 56}, icmp)
 }
 
-// An icmpRun is a series of packets.
-type icmpRun struct {
-	c     *probe.ICMPConn
-	opt   *icmpOptions
-	facts *icmpFacts
-	addr  netip.Addr
-	id    int
-	token [16]byte
-	sent  []time.Time
-	trips []time.Duration // 0: not answered
-	err   error           // what a router has reported
-}
+const icmpMinInterval = 10 * time.Millisecond
 
-func icmpCheck(ctx context.Context, p *probe.Probe, opt *icmpOptions, facts *icmpFacts) error {
-	addrs, err := p.Lookup(ctx, p.URL.Host)
-	if err != nil {
-		return err
+func icmp(ctx context.Context, p *probe.Probe, opt *icmpOptions, facts *icmpFacts) error {
+	if time.Duration(opt.Interval) < icmpMinInterval {
+		return probe.Failf(wire.BadOptions, "icmp.interval: must be at least %s", icmpMinInterval)
 	}
-	p.Phase(wire.Connect)
-	c, err := p.ListenICMP(ctx, addrs[0], opt.TTL)
+	c, err := p.DialICMP(ctx, probe.EchoOptions{Size: opt.Size, TTL: opt.TTL, DF: opt.DF})
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	r := &icmpRun{c: c, opt: opt, facts: facts, addr: addrs[0], trips: make([]time.Duration, opt.Count)}
-	rand.Read(r.token[:])
-	r.id = int(binary.BigEndian.Uint16(r.token[:]))
-	facts.Sent, facts.Received, facts.Duplicates = new(int), new(int), new(int)
 	p.Phase(wire.Wait)
-	err = r.run(ctx)
-	r.measure()
-	switch {
-	case err != nil:
+	s := icmpSeries{c: c, opt: opt, facts: facts, sent: make([]time.Time, 0, opt.Count), times: make([]time.Duration, opt.Count)}
+	facts.Sent, facts.Received, facts.Duplicates = new(0), new(0), new(0)
+	if err := s.run(ctx); err != nil {
 		return err
-	case *facts.Received > 0:
-		return nil
-	case r.err != nil:
-		return r.err
 	}
-	return probe.Failf(wire.Timeout, "none of %d packets was answered", *facts.Sent)
+	return s.sum()
 }
 
-// run sends the packets and collects the answers.
-func (r *icmpRun) run(ctx context.Context) error {
-	buf := make([]byte, 256)
-	for next := time.Now(); ; {
-		now := time.Now()
-		if len(r.sent) < r.opt.Count && !now.Before(next) {
-			if err := r.send(); err != nil {
-				return err
-			}
-			next = now.Add(time.Duration(r.opt.Interval))
+// icmpSeries is a series of echo requests.
+type icmpSeries struct {
+	c       *probe.ICMP
+	opt     *icmpOptions
+	facts   *icmpFacts
+	sent    []time.Time
+	times   []time.Duration // of the answers, by number; 0: none yet
+	errors  int             // requests that a router has answered
+	failure error           // why the last request could not be sent
+}
+
+// run sends all requests, and receives until all is answered or the time is
+// over.
+func (s *icmpSeries) run(ctx context.Context) error {
+	start := time.Now()
+	for i := range s.opt.Count {
+		s.sent = append(s.sent, time.Now())
+		if s.failure = s.c.Send(uint16(i)); s.failure != nil {
+			s.facts.Trouble = s.failure.Error()
 		}
-		until := next
-		if len(r.sent) == r.opt.Count {
-			if *r.facts.Received == r.opt.Count || r.err != nil {
-				return nil
-			}
-			until = r.sent[len(r.sent)-1].Add(time.Duration(r.opt.Wait))
+		*s.facts.Sent++
+		until := start.Add(time.Duration(i+1) * time.Duration(s.opt.Interval))
+		if i == s.opt.Count-1 {
+			until = s.sent[i].Add(time.Duration(s.opt.Wait))
 		}
-		r.c.SetReadDeadline(until)
-		n, from, ttl, err := r.c.Read(buf)
+		if err := s.receive(ctx, until); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	return nil
+}
+
+// receive takes what comes until the given time. After the last request it
+// ends when nothing is missing any more.
+func (s *icmpSeries) receive(ctx context.Context, until time.Time) error {
+	if t, ok := ctx.Deadline(); ok && t.Before(until) {
+		until = t
+	}
+	for ctx.Err() == nil {
+		if len(s.sent) == s.opt.Count && (*s.facts.Received+s.errors >= s.opt.Count || s.failure != nil && *s.facts.Received == 0) {
+			return nil
+		}
+		e, err := s.c.Receive(until)
 		switch {
-		case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
-			return ctx.Err()
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			if ctx.Err() != nil || len(r.sent) == r.opt.Count && !time.Now().Before(until) {
-				return nil
-			}
-			if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) {
-				return nil
-			}
+		case errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil:
+			return nil
 		case err != nil:
-			return fmt.Errorf("receive: %w", err)
-		default:
-			r.take(buf[:n], from, ttl)
+			return err
 		}
+		s.note(e, time.Now())
 	}
+	return nil
 }
 
-func (r *icmpRun) send() error {
-	data := make([]byte, r.opt.Size)
-	copy(data, r.token[:])
-	seq := len(r.sent)
-	binary.BigEndian.PutUint64(data[16:], uint64(seq))
-	m := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: r.id, Seq: seq & 0xffff, Data: data}}
-	if r.addr.Is6() {
-		m.Type = ipv6.ICMPTypeEchoRequest
-	}
-	b, err := m.Marshal(nil) // the kernel computes the checksum of ICMPv6
-	if err != nil {
-		return err
-	}
-	r.sent = append(r.sent, time.Now())
-	*r.facts.Sent++
-	return r.c.Write(b)
-}
-
-// take looks at a message.
-func (r *icmpRun) take(b []byte, from netip.Addr, ttl int) {
-	now := time.Now()
-	proto := 1
-	if r.addr.Is6() {
-		proto = 58
-	}
-	m, err := icmp.ParseMessage(proto, b)
-	if err != nil {
-		return
-	}
-	switch body := m.Body.(type) {
-	case *icmp.Echo:
-		reply := m.Type == ipv4.ICMPTypeEchoReply || m.Type == ipv6.ICMPTypeEchoReply
-		if reply && from.WithZone("") == r.addr.WithZone("") && (!r.c.Raw() || body.ID == r.id) {
-			r.answer(body.Data, now, ttl)
-		}
-	case *icmp.DstUnreach:
-		r.reported(m, from, body.Data)
-	case *icmp.TimeExceeded:
-		r.reported(m, from, body.Data)
-	}
-}
-
-func (r *icmpRun) answer(data []byte, now time.Time, ttl int) {
-	if len(data) < 24 || !bytes.Equal(data[:16], r.token[:]) {
-		return
-	}
-	seq := binary.BigEndian.Uint64(data[16:])
+func (s *icmpSeries) note(e probe.Echo, now time.Time) {
+	i := int(e.Seq)
 	switch {
-	case seq >= uint64(len(r.sent)):
-	case r.trips[seq] != 0:
-		*r.facts.Duplicates++
+	case i >= len(s.sent):
+	case e.Trouble != "":
+		s.facts.Trouble = e.Trouble
+		s.errors++
+	case s.times[i] > 0:
+		*s.facts.Duplicates++
 	default:
-		r.trips[seq] = max(1, now.Sub(r.sent[seq]))
-		*r.facts.Received++
-		if ttl > 0 {
-			r.facts.TTL = &ttl
-		}
+		s.times[i] = max(1, now.Sub(s.sent[i]))
+		s.facts.TTL = e.TTL
+		*s.facts.Received++
 	}
 }
 
-// reported takes an error about a packet of ours, whose beginning is in data.
-func (r *icmpRun) reported(m *icmp.Message, from netip.Addr, data []byte) {
-	header := 20
-	if r.addr.Is6() {
-		header = 40
-	} else if len(data) > 0 {
-		header = int(data[0]&15) * 4
-	}
-	if len(data) < header+8 || int(binary.BigEndian.Uint16(data[header+4:])) != r.id {
-		return
-	}
-	r.facts.ErrorFrom, r.facts.ErrorText = from.String(), fmt.Sprintf("%v, code %d", m.Type, m.Code)
-	r.err = probe.Failf(wire.Unreachable, "%s reports: %s", from, r.facts.ErrorText)
-}
-
-// measure makes the facts.
-func (r *icmpRun) measure() {
-	sent, got := *r.facts.Sent, *r.facts.Received
-	if sent == 0 {
-		return
-	}
-	r.facts.LossPercent = new(100 * float64(sent-got) / float64(sent))
-	if got == 0 {
-		return
-	}
-	var sum, jitter, last, low, high time.Duration
-	changes := 0
-	for _, d := range r.trips {
+func (s *icmpSeries) sum() error {
+	f := s.facts
+	lost := 100 * float64(*f.Sent-*f.Received) / float64(*f.Sent)
+	f.LossPercent = new(math.Round(lost*10) / 10)
+	var sum, diffs, last time.Duration
+	low, high := time.Duration(math.MaxInt64), time.Duration(0)
+	for _, d := range s.times {
 		if d == 0 {
 			continue
 		}
-		if last != 0 {
-			jitter += max(d-last, last-d)
-			changes++
+		if last > 0 {
+			diffs += max(d-last, last-d)
 		}
-		if low == 0 || d < low {
-			low = d
-		}
-		last, high, sum = d, max(high, d), sum+d
+		sum, last, low, high = sum+d, d, min(low, d), max(high, d)
 	}
-	r.facts.MinMS, r.facts.MaxMS = new(wire.MS(low)), new(wire.MS(high))
-	r.facts.AvgMS = new(wire.MS(sum / time.Duration(got)))
-	if changes > 0 {
-		r.facts.JitterMS = new(wire.MS(jitter / time.Duration(changes)))
+	n := time.Duration(*f.Received)
+	switch {
+	case n > 1:
+		f.Jitter = new(wire.MS(diffs / (n - 1)))
+		fallthrough
+	case n > 0:
+		f.Min, f.Avg, f.Max = new(wire.MS(low)), new(wire.MS(sum/n)), new(wire.MS(high))
+		return nil
+	case s.failure != nil:
+		return s.failure
+	case f.Trouble != "":
+		return probe.Failf(wire.Unreachable, "%s", f.Trouble)
 	}
+	return probe.Failf(wire.Timeout, "none of %d packets was answered", *f.Sent)
 }

@@ -28,14 +28,22 @@ func (o *loginOptions) given() bool {
 
 // valid refuses credentials that would go over an open connection.
 func (o *loginOptions) valid(p *probe.Probe, starttls string) error {
-	switch name := p.URL.Check.Name; {
-	case o.Password != "" && o.User == "":
+	return o.validFor(p, p.URL.Host, p.URL.Scheme.TLS, starttls)
+}
+
+// validFor is valid for another server than the target's.
+func (o *loginOptions) validFor(p *probe.Probe, host string, tls bool, starttls string) error {
+	name := p.URL.Check.Name
+	if o.Password != "" && o.User == "" {
 		return probe.Failf(wire.BadOptions, "%s.password: needs %s.user as well", name, name)
-	case !o.given() || p.URL.Scheme.TLS || starttls != "off" || o.AllowPlainAuth || loginLoopback(p.URL.Host):
-	default:
+	}
+	if o.given() && !tls && starttls == "off" && !o.AllowPlainAuth && !loginLoopback(host) {
 		return probe.Failf(wire.BadOptions, "%s: the credentials would be sent without TLS; allow starttls, or say %s.allow_plain_auth = true", name, name)
 	}
-	return loginText(p, "user", o.User)
+	if err := loginText(p, "user", o.User); err != nil {
+		return err
+	}
+	return loginText(p, "password", o.Password)
 }
 
 // must says whether a login on c has to wait for TLS.

@@ -2,395 +2,415 @@ package checks
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
-	"errors"
-	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"pup/cmd/internal/wire"
 	"pup/cmd/pup-probe/internal/probe"
 )
 
 type redisOptions struct {
-	User           string `json:"user" doc:"ACL user to log in as; the default user if only a password is given."`
-	Password       string `json:"password" secret:"true" doc:"The password. Without it nobody logs in."`
-	AllowPlainAuth bool   `json:"allow_plain_auth" doc:"Send the password without TLS to a host that is not loopback."`
-	Protocol       int    `json:"protocol" min:"2" max:"3" doc:"The RESP version to speak. With 3, an old server that does not know HELLO is spoken to in 2."`
-	Canary         bool   `json:"canary" doc:"Write a key pup:canary:RANDOM that expires after a minute, read it back and delete it."`
-	Key            string `json:"key" doc:"A key to look at, for the facts key_type, key_length and value."`
+	User           string        `json:"user" doc:"The ACL user to log in as, unless the URL names one. Without it, and with a password, the default user."`
+	Password       string        `json:"password" secret:"true" doc:"The user's password."`
+	AllowPlainAuth bool          `json:"allow_plain_auth" doc:"Log in over a connection without TLS, too. To the loopback that is always allowed."`
+	DB             *int          `json:"db" min:"0" doc:"The number of the database, unless the path of the URL has it."`
+	Protocol       int           `json:"protocol" min:"2" max:"3" doc:"Speak RESP2, or RESP3 where the server knows it (Redis 6): that costs a round trip, and tells version, mode and role also to users who may not call INFO."`
+	Info           bool          `json:"info" doc:"Ask for INFO, which most facts come from. Without it up proves no more than PING."`
+	Key            string        `json:"key" doc:"Read this key: whether it exists, its type, length, time to live and, of a string, value."`
+	Canary         bool          `json:"canary" doc:"Write a key with a random name, read it back and delete it."`
+	CanaryPrefix   string        `json:"canary_prefix" doc:"What the name of the canary's key begins with."`
+	CanaryTTL      wire.Duration `json:"canary_ttl" doc:"After this time the server removes the canary by itself, should the check not get to it."`
+	Master         string        `json:"master" doc:"Of a sentinel: the name of the one master to look at, and to ask the other sentinels for as well. Without it all masters are looked at, and nobody else is asked."`
 }
 
 type redisFacts struct {
-	Version         string        `json:"version" doc:"The server's version."`
-	Mode            string        `json:"mode" doc:"standalone, sentinel or cluster."`
-	Role            string        `json:"role" doc:"master, slave (a replica) or sentinel."`
-	RunID           string        `json:"run_id" doc:"Random identity of the server process: it changes with each restart."`
-	UptimeMS        *float64      `json:"uptime_ms" doc:"Milliseconds since the server's start."`
-	Clients         *int          `json:"clients" doc:"Connected clients."`
-	Rejected        *int          `json:"rejected_connections" doc:"Connections refused since the start since there were too many."`
-	UsedMemory      *int          `json:"used_memory_bytes" doc:"Memory that the data takes."`
-	MaxMemory       *int          `json:"maxmemory_bytes" doc:"The bound on it; absent without one."`
-	MemoryPercent   *float64      `json:"memory_percent" doc:"Used of the bound."`
-	Evicted         *int          `json:"evicted_keys" doc:"Keys dropped since the start to stay below the bound."`
-	Keys            *int          `json:"keys" doc:"Keys in the database that the URL names."`
-	LastBgsaveOK    *bool         `json:"last_bgsave_ok" doc:"Whether the last snapshot was written."`
-	LastSaveAgeMS   *float64      `json:"last_save_age_ms" doc:"Milliseconds since the last snapshot, or since the start."`
-	AOFOK           *bool         `json:"aof_ok" doc:"Whether the append-only file is written; absent without one."`
-	Replicas        *int          `json:"replicas" doc:"Of a master: replicas that are connected."`
-	ReplicaLagMS    *float64      `json:"replica_lag_ms" doc:"Of a master: the time since the slowest replica was heard of, in steps of a second."`
-	ReplicaLagBytes *int          `json:"replica_lag_bytes" doc:"Of a master: how many bytes the slowest replica is behind."`
-	Master          string        `json:"master" doc:"Of a replica: its master, host:port."`
-	Link            string        `json:"link" doc:"Of a replica: whether the link to its master is up or down."`
-	LinkDownMS      *float64      `json:"link_down_ms" doc:"Of a replica: how long the link has been down."`
-	MasterLastIOMS  *float64      `json:"master_last_io_ms" doc:"Of a replica: the time since its master was heard of, in steps of a second."`
-	Syncing         *bool         `json:"syncing" doc:"Of a replica: whether it is getting a whole copy."`
-	ReadOnly        *bool         `json:"read_only" doc:"Of a replica: whether it refuses writes."`
-	Masters         []redisMaster `json:"masters" doc:"Of a sentinel: the masters that it watches."`
-	Quorum          *bool         `json:"quorum" doc:"Of a sentinel: whether enough sentinels can be reached to fail over every master."`
-	ClusterState    string        `json:"cluster_state" doc:"Of a cluster: ok, or fail when it can't serve some keys."`
-	SlotsOK         *int          `json:"slots_ok" doc:"Of a cluster: slots that are served; there are 16384."`
-	SlotsFail       *int          `json:"slots_fail" doc:"Of a cluster: slots of nodes that have failed."`
-	Nodes           *int          `json:"nodes" doc:"Of a cluster: known nodes."`
-	KeyType         string        `json:"key_type" doc:"The type of the key that was asked for: string, list, set, zset, hash, stream, none."`
-	KeyLength       *int          `json:"key_length" doc:"How many elements it has, of a string how many bytes."`
-	Value           *string       `json:"value" doc:"Its value, if it is a string, at most 256 bytes."`
-	WriteMS         *float64      `json:"write_ms" doc:"Of the canary: milliseconds to write."`
-	ReadMS          *float64      `json:"read_ms" doc:"Of the canary: milliseconds to read."`
-	DeleteMS        *float64      `json:"delete_ms" doc:"Of the canary: milliseconds to delete."`
+	Server              string        `json:"server" doc:"The implementation: redis, valkey, dragonfly. KeyDB calls itself redis."`
+	Version             string        `json:"version" doc:"Its version."`
+	Protocol            int           `json:"protocol" doc:"The version of RESP that was spoken."`
+	Info                *bool         `json:"info" doc:"Whether the server answered INFO. If it did not, most facts are missing."`
+	Mode                string        `json:"mode" doc:"standalone, cluster or sentinel."`
+	Role                string        `json:"role" doc:"master, replica or sentinel."`
+	RunID               string        `json:"run_id" doc:"Random, and new with each start of the server."`
+	UptimeMS            *int64        `json:"uptime_ms" doc:"Time since the start of the server, in ms."`
+	Loading             *bool         `json:"loading" doc:"Whether the server is still loading its data."`
+	ConnectedReplicas   *int          `json:"connected_replicas" doc:"How many replicas are connected to this server."`
+	OnlineReplicas      *int          `json:"online_replicas" doc:"How many of them are in step, not still loading a snapshot. Of a master only."`
+	Master              string        `json:"master" doc:"Of a replica: host and port of its master."`
+	Link                string        `json:"link" doc:"Of a replica: whether the link to its master is up or down."`
+	LinkDownMS          *int64        `json:"link_down_ms" doc:"How long it has been down, in ms."`
+	Syncing             *bool         `json:"syncing" doc:"Of a replica: whether it is loading a snapshot from its master."`
+	ReadOnly            *bool         `json:"read_only" doc:"Of a replica: whether it refuses to be written to."`
+	Offset              *int64        `json:"offset" doc:"The position in the replication stream, in bytes: what a master has sent, what a replica has applied."`
+	LagMS               *int64        `json:"lag_ms" doc:"Time since the last word of a replica's master, or of the replica of a master that has been silent longest, in ms; the server counts in seconds. A healthy link has a word each second or each ten seconds."`
+	LagBytes            *int64        `json:"lag_bytes" doc:"Of a master: how far the slowest online replica is behind. Of a replica: what it has received but not applied yet."`
+	Clients             *int64        `json:"clients" doc:"How many clients are connected."`
+	MaxClients          *int64        `json:"max_clients" doc:"How many may be."`
+	BlockedClients      *int64        `json:"blocked_clients" doc:"How many wait in a blocking command."`
+	RejectedConnections *int64        `json:"rejected_connections" doc:"How many connections were refused since the start, since there were too many."`
+	UsedMemoryBytes     *int64        `json:"used_memory_bytes" doc:"Memory for data, in bytes."`
+	MaxMemoryBytes      *int64        `json:"max_memory_bytes" doc:"Its limit, in bytes; 0 is none."`
+	MaxMemoryPolicy     string        `json:"max_memory_policy" doc:"What is evicted at the limit. With noeviction, writes fail."`
+	MemoryPercent       *float64      `json:"memory_percent" doc:"Memory for data, in percent of the limit."`
+	EvictedKeys         *int64        `json:"evicted_keys" doc:"Keys that were removed since the start for want of memory."`
+	OpsPerSecond        *int64        `json:"ops_per_second" doc:"Commands per second, lately."`
+	HitPercent          *float64      `json:"hit_percent" doc:"Reads since the start that found their key, in percent."`
+	Keys                *int64        `json:"keys" doc:"Keys in the database of the target."`
+	LastSaveAgeMS       *int64        `json:"last_save_age_ms" doc:"Age of the last snapshot that succeeded, or time since the start if there was none, in ms."`
+	UnsavedChanges      *int64        `json:"unsaved_changes" doc:"Changes since that snapshot."`
+	LastBgsaveOK        *bool         `json:"last_bgsave_ok" doc:"Whether the last snapshot succeeded."`
+	AOFEnabled          *bool         `json:"aof_enabled" doc:"Whether the server keeps an append-only file."`
+	AOFOK               *bool         `json:"aof_ok" doc:"Whether its last write and its last rewrite succeeded."`
+	ClusterState        string        `json:"cluster_state" doc:"Of a node of a cluster: ok, or fail if it refuses to serve."`
+	ClusterSlotsOK      *int64        `json:"cluster_slots_ok" doc:"Slots, of 16384, that a working node serves."`
+	ClusterSlotsPfail   *int64        `json:"cluster_slots_pfail" doc:"Slots whose node this node can't reach."`
+	ClusterSlotsFail    *int64        `json:"cluster_slots_fail" doc:"Slots whose node the cluster holds for dead."`
+	ClusterKnownNodes   *int64        `json:"cluster_known_nodes" doc:"Nodes that this node knows, dead ones included."`
+	ClusterSize         *int64        `json:"cluster_size" doc:"Masters that serve slots."`
+	Masters             []redisMaster `json:"masters" doc:"Of a sentinel: its masters, 32 at most."`
+	QuorumOK            *bool         `json:"quorum_ok" doc:"Of a sentinel: whether all masters that were looked at are up, and have enough sentinels for a failover."`
+	Sentinels           []redisPeer   `json:"sentinels" doc:"With master: the other sentinels that were asked."`
+	SentinelsAgree      *bool         `json:"sentinels_agree" doc:"Whether all other sentinels could be asked for master, and name the same address."`
+	KeyExists           *bool         `json:"key_exists" doc:"Whether key exists."`
+	KeyType             string        `json:"key_type" doc:"Its type: string, list, set, zset, hash, stream."`
+	KeyLength           *int64        `json:"key_length" doc:"Its length: bytes of a string, elements of all others."`
+	KeyTTLMS            *int64        `json:"key_ttl_ms" doc:"After this time it will be removed, in ms; absent: never."`
+	Value               *string       `json:"value" doc:"Value of a string, of which no more than the first 64 KiB are read."`
+	CanaryWriteMS       *float64      `json:"canary_write_ms" doc:"Time to write the canary, in ms."`
+	CanaryReadMS        *float64      `json:"canary_read_ms" doc:"Time to read it back, in ms."`
+	CanaryDeleteMS      *float64      `json:"canary_delete_ms" doc:"Time to delete it, in ms."`
 }
 
+// A redisMaster is a master that a sentinel looks after.
 type redisMaster struct {
-	Name      string `json:"name" doc:"The master's name."`
-	Status    string `json:"status" doc:"ok, sdown (this sentinel can't reach it) or odown (enough can't)."`
-	Address   string `json:"address" doc:"Where it is."`
-	Replicas  *int   `json:"replicas" doc:"Its replicas."`
-	Sentinels *int   `json:"sentinels" doc:"The sentinels that watch it."`
-	Quorum    *bool  `json:"quorum" doc:"Whether enough sentinels can be reached."`
+	Name      string `json:"name" doc:"Its name."`
+	Status    string `json:"status" doc:"ok, sdown or odown: up, down for this sentinel, down for a quorum of them."`
+	Address   string `json:"address" doc:"Its host and port."`
+	Replicas  int    `json:"replicas" doc:"Replicas that the sentinel knows."`
+	Sentinels int    `json:"sentinels" doc:"Sentinels that look after it, this one included."`
+	QuorumOK  *bool  `json:"quorum_ok" doc:"Whether enough of them can be reached for a failover."`
+}
+
+// A redisPeer is another sentinel.
+type redisPeer struct {
+	Address string `json:"address" doc:"Its host and port."`
+	Master  string `json:"master" doc:"Host and port of the master, as it says."`
+	Error   string `json:"error" doc:"Why it could not be asked."`
 }
 
 func init() {
 	register(probe.Info{
 		Name:    "redis",
-		Summary: "answers PING and serves its data",
+		Summary: "a server of Redis, Valkey or their kin answers, and is not cut off from its master or cluster",
 		Schemes: []probe.Scheme{{Name: "redis", Port: 6379}, {Name: "rediss", Port: 6379, TLS: true}},
 		Example: "redis://cache.example.org/0",
 		Common:  probe.OverTCP,
 		Expect: []string{
-			"(redis.link ?? 'up') == 'up'",
-			"(redis.cluster_state ?? 'ok') == 'ok'",
-			"redis.quorum ?? true",
+			"(redis.link ?? 'up') == 'up'", "(redis.cluster_state ?? 'ok') == 'ok'", "not (redis.loading ?? false)",
+			"redis.quorum_ok ?? true", "redis.sentinels_agree ?? true", "redis.key_exists ?? true",
 		},
 		Warn: []string{"redis.last_bgsave_ok ?? true", "redis.aof_ok ?? true"},
-		Doc: `Up means that PING was answered, after a login if a password is given and in the database that the URL's path names, and that the server is in a state to serve: not loading, not a replica that has lost its master, not a cluster with slots that nobody serves, not a sentinel without quorum. With the option canary, a key was written, read back and deleted as well.
+		Doc: `Up means that the server takes the credentials (AUTH) and the number of the database (SELECT, the path of the URL), and answers PING with PONG. INFO is asked for in the same round trip. By default a replica whose link to its master is down is down, and so are a node of a cluster that refuses to serve, and a sentinel that could not fail over; a snapshot or append-only file that failed degrades. A server whose ACL forbids INFO is up, with info = false and most facts missing.
 
-A server that asks for a password that is not given is down with the reason denied in phase auth. LOADING, MASTERDOWN, BUSY, CLUSTERDOWN, MISCONF and too many clients are unavailable. A user that may not call INFO leaves most facts absent; the target can still be up.
+Up does not prove that data can be written: canary does. It sets a key with a random name that expires by itself, reads it back and deletes it, also when reading fails. On a node of a cluster, names are tried until one belongs to a slot of that node. key reads a key that is there.
 
-It speaks RESP2 or RESP3 (https://redis.io/docs/latest/develop/reference/protocol-spec), to Redis, Valkey and what is like them. Login, SELECT, PING and INFO are sent in one packet. Phases: auth is the login, request is SELECT and PING, transfer is INFO and what follows from it, verify is the canary.`,
-	}, redisOptions{Protocol: 2}, redis)
-}
+A sentinel is known by its mode; for each of its masters, or for master alone, SENTINEL CKQUORUM is asked. With master, the other sentinels that it knows are asked for the address of that master too (eight at most, with the same credentials and the same way to connect).
 
-// A redisConn is a connection with its options and facts.
-type redisConn struct {
-	*probe.Conn
-	p     *probe.Probe
-	opt   *redisOptions
-	facts *redisFacts
-	db    int
+Without credentials the check goes as far as PING; a server that wants a password is ` + "`denied`" + ` in phase auth.
+
+Reasons: NOAUTH, WRONGPASS, NOPERM and protected mode are ` + "`denied`" + `; LOADING, MASTERDOWN, BUSY, CLUSTERDOWN, MISCONF, OOM, READONLY, NOREPLICAS and too many clients are ` + "`unavailable`" + `; a database that does not exist, or a canary that does not come back, is a ` + "`mismatch`" + `.
+
+Phases: greet has HELLO (protocol = 3 without credentials), auth the login, request the other commands, verify the other sentinels. The protocol is RESP (redis.io/docs/latest/develop/reference/protocol-spec).`,
+	}, redisOptions{Protocol: 2, Info: true, CanaryPrefix: "pup:canary:", CanaryTTL: wire.Duration(60e9)}, redis)
 }
 
 func redis(ctx context.Context, p *probe.Probe, opt *redisOptions, facts *redisFacts) error {
-	db, err := redisDB(p.URL.Path)
-	if err != nil {
+	s := &redisSession{p: p, opt: opt, facts: facts, user: opt.User}
+	if err := s.prepare(); err != nil {
 		return err
 	}
-	if opt.User != "" && opt.Password == "" {
-		return probe.Failf(wire.BadOptions, "redis.user: needs redis.password as well")
-	}
-	c, err := p.Dial(ctx)
-	if err != nil {
+	var err error
+	if s.c, err = p.Dial(ctx); err != nil {
 		return err
 	}
-	defer c.Close()
-	if opt.Password != "" && !opt.AllowPlainAuth && !c.Private() {
-		return probe.Failf(wire.BadOptions, "redis.password: would be sent without TLS; use rediss://, or say redis.allow_plain_auth = true")
-	}
-	r := &redisConn{c, p, opt, facts, db}
-	if err := r.hello(); err != nil {
+	defer s.c.Close()
+	if err := s.safe(); err != nil {
 		return err
 	}
-	if err := r.opening(); err != nil {
+	if err := s.open(); err != nil {
 		return err
 	}
-	if err := r.state(); err != nil {
-		return err
+	switch {
+	case facts.Mode == "cluster":
+		err = s.cluster()
+	case facts.Mode == "sentinel":
+		err = s.sentinel(ctx)
+	case opt.Master != "":
+		err = probe.Failf(wire.Mismatch, "redis.master is for sentinels, and this is none")
 	}
-	if opt.Key != "" {
-		if err := r.key(); err != nil {
-			return err
+	if err == nil && opt.Key != "" {
+		err = s.key()
+	}
+	if err == nil && opt.Canary {
+		err = s.canary()
+	}
+	return err
+}
+
+// A redisSession is a connection on which commands are sent.
+type redisSession struct {
+	p     *probe.Probe
+	c     *probe.Conn
+	opt   *redisOptions
+	facts *redisFacts
+	user  string
+	db    int
+}
+
+// prepare checks the options.
+func (s *redisSession) prepare() error {
+	if name := s.p.URL.User.Username(); s.user == "" {
+		s.user = name
+	}
+	path := strings.Trim(s.p.URL.Path, "/")
+	if s.opt.DB != nil {
+		s.db = *s.opt.DB
+		if path != "" {
+			return probe.Failf(wire.BadOptions, "redis.db: the path of the URL names a database, too")
 		}
 	}
-	if opt.Canary {
-		p.Phase(wire.Verify)
-		return r.canary()
+	if path != "" {
+		n, err := strconv.ParseUint(path, 10, 31)
+		if err != nil {
+			return probe.Failf(wire.BadOptions, "the path of the URL, %.80q, is not the number of a database", path)
+		}
+		s.db = int(n)
+	}
+	if s.opt.Canary && s.opt.CanaryTTL < wire.Duration(1e6) {
+		return probe.Failf(wire.BadOptions, "redis.canary_ttl: is shorter than a millisecond")
 	}
 	return nil
 }
 
-func redisDB(path string) (int, error) {
-	s := strings.Trim(path, "/")
-	if s == "" {
-		return 0, nil
+// safe refuses to log in where everybody on the way could read the password.
+func (s *redisSession) safe() error {
+	if s.login() && !s.opt.AllowPlainAuth && !s.c.Private() {
+		return probe.Failf(wire.BadOptions, "redis: the credentials would be sent without TLS; write rediss://, or say redis.allow_plain_auth = true")
 	}
-	n, err := strconv.ParseUint(s, 10, 16)
-	if err != nil {
-		return 0, probe.Failf(wire.BadOptions, "url: %.40q is no number of a database", s)
-	}
-	return int(n), nil
+	return nil
 }
 
-func (r *redisConn) auth() []string {
-	if r.opt.User == "" {
-		return []string{"AUTH", r.opt.Password}
+func (s *redisSession) login() bool { return s.user != "" || s.opt.Password != "" }
+
+// authArgs gives the arguments of AUTH. Servers before Redis 6 have no users.
+func (s *redisSession) authArgs() []string {
+	if s.user == "" {
+		return []string{"AUTH", s.opt.Password}
 	}
-	return []string{"AUTH", r.opt.User, r.opt.Password}
+	return []string{"AUTH", s.user, s.opt.Password}
 }
 
-// hello switches to RESP3 where that is asked for. It needs an answer before
-// anything else can be sent, since an old server must be spoken to in RESP2.
-func (r *redisConn) hello() error {
-	if r.opt.Protocol != 3 {
+// open logs in, selects the database, and asks for PING and INFO: with RESP2
+// all in one round trip.
+func (s *redisSession) open() error {
+	s.facts.Protocol = 2
+	loggedIn := false
+	if s.opt.Protocol == 3 {
+		var err error
+		if loggedIn, err = s.hello(); err != nil {
+			return err
+		}
+	}
+	login := s.login() && !loggedIn
+	var b []byte
+	if login {
+		b = redisAppend(b, s.authArgs()...)
+	}
+	if s.db > 0 {
+		b = redisAppend(b, "SELECT", strconv.Itoa(s.db))
+	}
+	b = redisAppend(b, "PING")
+	if s.opt.Info {
+		b = redisAppend(b, "INFO")
+	}
+	s.p.Phase(wire.Request)
+	if login {
+		s.p.Phase(wire.Auth)
+	}
+	if _, err := s.c.Write(b); err != nil {
+		return err
+	}
+	if login {
+		if err := s.readAuth("AUTH"); err != nil {
+			return err
+		}
+		s.p.Phase(wire.Request)
+	}
+	return s.readOpen()
+}
+
+func (s *redisSession) readOpen() error {
+	if s.db > 0 {
+		if err := s.want("SELECT", "OK", wire.Mismatch); err != nil {
+			return err
+		}
+	}
+	if err := s.want("PING", "PONG", wire.BadProtocol); err != nil {
+		return err
+	}
+	if !s.opt.Info {
 		return nil
 	}
-	r.p.Phase(wire.Greet)
-	args := []string{"HELLO", "3"}
-	if r.opt.Password != "" {
-		user := r.opt.User
-		if user == "" {
-			user = "default"
-		}
-		args = append(args, "AUTH", user, r.opt.Password)
-	}
-	v, err := r.do(args...)
+	v, err := redisRead(s.c)
 	switch {
 	case err != nil:
 		return err
-	case v.kind == '-' && strings.HasPrefix(v.text, "ERR unknown command"):
+	case v.isError(): // an ACL, or a server that has renamed the command
+		s.facts.Info = new(false)
 		return nil
-	case v.kind == '-':
-		r.p.Phase(wire.Auth)
-		return redisError("AUTH", v)
-	case v.kind != '%':
-		return probe.Protocolf("HELLO: got %q, want a map", v.kind)
+	case !v.isString():
+		return probe.Protocolf("INFO: got %.80q, want a string", v.show())
 	}
+	s.facts.Info = new(true)
+	redisParseInfo(string(v.text), s.db, s.facts)
 	return nil
 }
 
-// opening sends the login, SELECT, PING and INFO at once, and reads the
-// replies up to that of PING.
-func (r *redisConn) opening() error {
-	login := r.opt.Password != "" && r.opt.Protocol == 2
-	r.p.Phase(wire.Request)
-	if login {
-		r.p.Phase(wire.Auth)
-	}
-	var b []byte
-	if login {
-		b = redisAppend(b, r.auth()...)
-	}
-	if r.db != 0 {
-		b = redisAppend(b, "SELECT", strconv.Itoa(r.db))
-	}
-	b = redisAppend(b, "PING")
-	b = redisAppend(b, "INFO")
-	if _, err := r.Write(b); err != nil {
-		return err
-	}
-	if login {
-		if err := r.expect("AUTH", "OK"); err != nil {
-			return err
-		}
-		r.p.Phase(wire.Request)
-	}
-	if r.db != 0 {
-		if err := r.expect("SELECT", "OK"); err != nil {
-			return err
-		}
-	}
-	return r.expect("PING", "PONG")
-}
-
-// expect reads the reply to a command that was sent before.
-func (r *redisConn) expect(command, want string) error {
-	v, err := redisRead(r.Conn)
-	if err != nil {
-		return err
-	}
-	if err := redisError(command, v); err != nil {
-		if redisReasons[strings.SplitN(v.text, " ", 2)[0]] == wire.Denied {
-			r.p.Phase(wire.Auth)
-		}
-		return err
-	}
-	if v.text != want {
-		return probe.Protocolf("%s: got %.80q, want %s", command, v.text, want)
-	}
-	return nil
-}
-
-// do sends a command and reads its reply.
-func (r *redisConn) do(args ...string) (redisReply, error) {
-	if _, err := r.Write(redisAppend(nil, args...)); err != nil {
-		return redisReply{}, err
-	}
-	return redisRead(r.Conn)
-}
-
-// state reads the reply to INFO, and asks on where the server is a sentinel or
-// belongs to a cluster.
-func (r *redisConn) state() error {
-	r.p.Phase(wire.Transfer)
-	v, err := redisRead(r.Conn)
-	if err != nil {
-		return err
-	}
-	if v.kind == '-' {
-		return nil // a user without the right to it
-	}
-	info := redisParseInfo(v.text)
-	info.facts(r.facts, r.db)
+// readAuth reads the reply to a login. Whatever error it is, but that the
+// server can't serve now, the login was refused.
+func (s *redisSession) readAuth(command string) error {
+	v, err := redisRead(s.c)
 	switch {
-	case info["loading"] == "1":
-		return probe.Failf(wire.Unavailable, "INFO: the server is loading its data")
-	case r.facts.Mode == "sentinel":
-		return r.sentinel(info)
-	case r.facts.Mode == "cluster":
-		return r.cluster()
-	}
-	return nil
-}
-
-// redisMaxMasters bounds the masters of a sentinel that are asked about.
-const redisMaxMasters = 32
-
-func (r *redisConn) sentinel(info redisInfo) error {
-	r.facts.Role = "sentinel"
-	all := true
-	for i := range redisMaxMasters {
-		line, ok := info["master"+strconv.Itoa(i)]
-		if !ok {
-			break
-		}
-		m := redisParseMaster(line)
-		v, err := r.do("SENTINEL", "CKQUORUM", m.Name)
-		if err != nil {
-			return err
-		}
-		m.Quorum = new(v.kind == '+')
-		all = all && *m.Quorum && m.Status == "ok"
-		r.facts.Masters = append(r.facts.Masters, m)
-	}
-	if len(r.facts.Masters) > 0 {
-		r.facts.Quorum = &all
-	}
-	return nil
-}
-
-func (r *redisConn) cluster() error {
-	v, err := r.do("CLUSTER", "INFO")
-	if err != nil || v.kind == '-' {
+	case err != nil:
 		return err
+	case v.isError():
+		return redisRefusal(command, v.text, wire.Denied)
+	case v.kind != '+' || string(v.text) != "OK":
+		return probe.Protocolf("%s: got %.80q, want +OK", command, v.show())
 	}
-	info := redisParseInfo(v.text)
-	r.facts.ClusterState = info["cluster_state"]
-	r.facts.SlotsOK, r.facts.SlotsFail = info.number("cluster_slots_ok"), info.number("cluster_slots_fail")
-	r.facts.Nodes = info.number("cluster_known_nodes")
 	return nil
 }
 
-// redisLengths are the commands that tell how long a value of a type is.
-var redisLengths = map[string]string{
-	"string": "STRLEN", "list": "LLEN", "set": "SCARD", "zset": "ZCARD", "hash": "HLEN", "stream": "XLEN",
+// hello changes to RESP3 and logs in with the same command. On a server that
+// does not know it, nothing has happened.
+func (s *redisSession) hello() (loggedIn bool, err error) {
+	args := []string{"HELLO", "3"}
+	if !s.login() {
+		s.p.Phase(wire.Greet)
+	} else {
+		s.p.Phase(wire.Auth)
+		user := s.user
+		if user == "" {
+			user = "default"
+		}
+		args = append(args, "AUTH", user, s.opt.Password)
+	}
+	v, err := s.do(args...)
+	switch {
+	case err != nil:
+		return false, err
+	case v.isError():
+		if redisReason(v.text, "") != "" {
+			return false, s.refused("HELLO", v.text, "")
+		}
+		return false, nil
+	case v.kind != '%':
+		return false, probe.Protocolf("HELLO: got %.80q, want a map", v.show())
+	}
+	f := s.facts
+	f.Protocol = 3
+	for i := 0; i+1 < len(v.list); i += 2 {
+		text := string(v.list[i+1].text)
+		switch string(v.list[i].text) {
+		case "server":
+			f.Server = text
+		case "version":
+			f.Version = text
+		case "mode":
+			f.Mode = text
+		case "role":
+			if f.Role = text; text == "slave" {
+				f.Role = "replica"
+			}
+		}
+	}
+	return s.login(), nil
 }
 
-func (r *redisConn) key() error {
-	v, err := r.do("TYPE", r.opt.Key)
-	if err == nil {
-		err = redisError("TYPE", v)
+// do sends a command and reads its reply, which may be an error of the server.
+func (s *redisSession) do(args ...string) (redisValue, error) {
+	if _, err := s.c.Write(redisAppend(nil, args...)); err != nil {
+		return redisValue{}, err
 	}
+	return redisRead(s.c)
+}
+
+// want reads a reply that has to be the text. Otherwise is the reason of an
+// error that says nothing of its own.
+func (s *redisSession) want(command, text string, otherwise wire.Reason) error {
+	v, err := redisRead(s.c)
+	switch {
+	case err != nil:
+		return err
+	case v.isError():
+		return s.refused(command, v.text, otherwise)
+	case !v.isString() || string(v.text) != text:
+		return probe.Protocolf("%s: got %.80q, want %q", command, v.show(), text)
+	}
+	return nil
+}
+
+// refused is redisRefusal of what everybody may do who is let in at all: for
+// want of rights it is a matter of the login.
+func (s *redisSession) refused(command string, text []byte, otherwise wire.Reason) error {
+	if redisReason(text, otherwise) == wire.Denied {
+		s.p.Phase(wire.Auth)
+	}
+	return redisRefusal(command, text, otherwise)
+}
+
+// wantInteger reads a reply that has to be a number.
+func (s *redisSession) wantInteger(command string) (int64, error) {
+	v, err := redisRead(s.c)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	r.facts.KeyType = v.text
-	command := redisLengths[v.text]
-	if command == "" {
-		return nil // none, or the type of a module
+	if v.isError() {
+		return 0, redisRefusal(command, v.text, wire.Mismatch)
 	}
-	if v, err = r.do(command, r.opt.Key); err != nil {
-		return err
+	n, ok := v.integer()
+	if !ok {
+		return 0, probe.Protocolf("%s: got %.80q, want a number", command, v.show())
 	}
-	if n, err := strconv.Atoi(v.text); err == nil && v.kind == ':' {
-		r.facts.KeyLength = &n
-	}
-	if r.facts.KeyType != "string" {
-		return nil
-	}
-	if v, err = r.do("GETRANGE", r.opt.Key, "0", strconv.Itoa(maxShown-1)); err != nil {
-		return err
-	}
-	if v.kind == '$' {
-		r.facts.Value = &v.text
-	}
-	return nil
+	return n, nil
 }
 
-var redisErrMoved = errors.New("the key belongs to another node")
-
-// canary writes, reads and deletes. In a cluster it looks for a key that is
-// this node's.
-func (r *redisConn) canary() error {
-	for range 64 {
-		err := r.canaryOnce()
-		if !errors.Is(err, redisErrMoved) {
-			return err
-		}
-	}
-	return probe.Failf(wire.Mismatch, "canary: no key of 64 belongs to this node of the cluster")
+// redisReasons tell the server's errors apart by the words that they begin
+// with.
+var redisReasons = []struct {
+	prefix string
+	reason wire.Reason
+}{
+	{"NOAUTH", wire.Denied}, {"WRONGPASS", wire.Denied}, {"NOPERM", wire.Denied},
+	{"DENIED", wire.Denied},                                                             // protected mode
+	{"ERR invalid password", wire.Denied}, {"ERR operation not permitted", wire.Denied}, // before Redis 6 and 2.8
+	{"LOADING", wire.Unavailable}, {"MASTERDOWN", wire.Unavailable}, {"BUSY", wire.Unavailable},
+	{"UNKILLABLE", wire.Unavailable}, {"CLUSTERDOWN", wire.Unavailable}, {"TRYAGAIN", wire.Unavailable},
+	{"MISCONF", wire.Unavailable}, {"OOM", wire.Unavailable}, {"READONLY", wire.Unavailable},
+	{"NOREPLICAS", wire.Unavailable}, {"ERR max number of clients", wire.Unavailable},
+	{"WRONGTYPE", wire.Mismatch},
 }
 
-func (r *redisConn) canaryOnce() error {
-	var b [16]byte
-	rand.Read(b[:])
-	key, value := "pup:canary:"+hex.EncodeToString(b[:8]), hex.EncodeToString(b[8:])
-	leg := func(fact **float64, want string, args ...string) error {
-		start := time.Now()
-		v, err := r.do(args...)
-		if err != nil {
-			return err
+// redisReason finds the reason of an error, or gives otherwise.
+func redisReason(text []byte, otherwise wire.Reason) wire.Reason {
+	for _, r := range redisReasons {
+		if strings.HasPrefix(string(text), r.prefix) {
+			return r.reason
 		}
-		if strings.HasPrefix(v.text, "MOVED ") && v.kind == '-' {
-			return redisErrMoved
-		}
-		if err := redisError("canary: "+args[0], v); err != nil {
-			return err
-		}
-		if v.text != want {
-			return probe.Failf(wire.Mismatch, "canary: %s: got %.80q, want %q", args[0], v.text, want)
-		}
-		*fact = new(wire.MS(time.Since(start)))
-		return nil
 	}
-	if err := leg(&r.facts.WriteMS, "OK", "SET", key, value, "EX", "60", "NX"); err != nil {
-		return err
-	}
-	err := leg(&r.facts.ReadMS, value, "GET", key)
-	if derr := leg(&r.facts.DeleteMS, "1", "DEL", key); err == nil {
-		err = derr
-	}
-	if err != nil {
-		return fmt.Errorf("%w", err)
-	}
-	return nil
+	return otherwise
+}
+
+// redisRefusal words an error of the server.
+func redisRefusal(command string, text []byte, otherwise wire.Reason) error {
+	return probe.Failf(redisReason(text, otherwise), "%s: got %.200q", command, "-"+string(text))
 }

@@ -1,154 +1,244 @@
 package checks
 
 import (
-	"net"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// A redisInfo is a reply to INFO: the fields that a fact is made of, by name.
-type redisInfo map[string]string
-
-// redisFields are those fields. INFO has more than a hundred others.
-var redisFields = map[string]bool{
-	"redis_version": true, "redis_mode": true, "role": true, "run_id": true, "uptime_in_seconds": true,
-	"connected_clients": true, "rejected_connections": true, "evicted_keys": true, "used_memory": true, "maxmemory": true,
-	"loading": true, "rdb_last_bgsave_status": true, "rdb_last_save_time": true, "aof_enabled": true, "aof_last_write_status": true,
-	"connected_slaves": true, "master_repl_offset": true, "master_host": true, "master_port": true, "master_link_status": true,
-	"master_link_down_since_seconds": true, "master_last_io_seconds_ago": true, "master_sync_in_progress": true, "slave_read_only": true,
-	"cluster_state": true, "cluster_slots_ok": true, "cluster_slots_fail": true, "cluster_known_nodes": true,
+// A redisInfo is what INFO says and several facts are made of.
+type redisInfo struct {
+	db                                string // whose keys are counted
+	now, lastSave                     int64
+	offset, readOffset, appliedOffset int64
+	lagging, lag                      int64 // the lowest offset and the oldest word of a replica
+	replicas                          int   // how many told those
+	hits, misses                      int64
+	host, port                        string
+	aofBroken                         bool
 }
 
-// redisNumbered are the beginnings of fields that are followed by a number.
-var redisNumbered = []string{"db", "slave", "master"}
-
-func redisWanted(field string) bool {
-	if redisFields[field] {
-		return true
-	}
-	for _, name := range redisNumbered {
-		if rest, ok := strings.CutPrefix(field, name); ok && rest != "" && rest[0] >= '0' && rest[0] <= '9' {
-			return true
+// redisParseInfo takes facts from the text that INFO answers. Names that it
+// does not know are left alone, and so are values that are not what their
+// name promises.
+func redisParseInfo(text string, db int, f *redisFacts) {
+	i := redisInfo{db: "db" + strconv.Itoa(db), now: -1, lastSave: -1, offset: -1, readOffset: -1, appliedOffset: -1}
+	for line := range strings.SplitSeq(text, "\n") {
+		line = strings.TrimSuffix(line, "\r")
+		key, value, ok := strings.Cut(line, ":")
+		switch {
+		case line == "# Keyspace": // has the databases that hold something
+			f.Keys = new(int64(0))
+		case ok && !i.text(key, value, f):
+			i.number(key, value, f)
 		}
 	}
-	return false
+	i.conclude(f)
 }
 
-func redisParseInfo(text string) redisInfo {
-	info := make(redisInfo, 32)
-	for len(text) > 0 {
-		var line string
-		line, text, _ = strings.Cut(text, "\n")
-		if k, v, ok := strings.Cut(line, ":"); ok && redisWanted(k) {
-			info[k] = strings.TrimSuffix(v, "\r")
+// text takes what is no number. It says whether the key is one of those.
+func (i *redisInfo) text(key string, value string, f *redisFacts) bool {
+	switch key {
+	case "redis_version":
+		if f.Version == "" {
+			f.Server, f.Version = "redis", value
 		}
+	case "valkey_version", "dragonfly_version": // beside the redis_version that they are compatible with
+		f.Server, f.Version = strings.TrimSuffix(key, "_version"), value
+	case "redis_mode", "server_mode":
+		f.Mode = value
+	case "run_id":
+		f.RunID = value
+	case "maxmemory_policy":
+		f.MaxMemoryPolicy = value
+	case "role":
+		if f.Role = value; f.Role == "slave" {
+			f.Role = "replica"
+		}
+	case "master_host":
+		i.host = value
+	case "master_port":
+		i.port = value
+	case "master_link_status":
+		f.Link = value
+	case "rdb_last_bgsave_status":
+		f.LastBgsaveOK = new(value == "ok")
+	case "aof_last_bgrewrite_status", "aof_last_write_status":
+		i.aofBroken = i.aofBroken || value != "ok"
+	default:
+		return i.listed(key, value, f)
 	}
-	return info
+	return true
 }
 
-func (i redisInfo) number(field string) *int {
-	n, err := strconv.Atoi(i[field])
-	if err != nil {
+// listed takes lines that hold several values: slave0:ip=…,state=online,
+// db0:keys=3,…, master0:name=main,status=ok,….
+func (i *redisInfo) listed(key string, value string, f *redisFacts) bool {
+	if last := key[max(0, len(key)-1):]; last < "0" || last > "9" { // nearly all of them
+		return false
+	}
+	name := strings.TrimRight(key, "0123456789")
+	get := func(member string) string {
+		for m := range strings.SplitSeq(value, ",") {
+			if k, v, _ := strings.Cut(m, "="); k == member {
+				return v
+			}
+		}
+		return ""
+	}
+	number := func(member string) int64 { n, _ := redisNumber(get(member)); return n }
+	switch name {
+	case "db":
+		if key == i.db {
+			f.Keys = new(number("keys"))
+		}
+	case "slave":
+		if get("state") != "online" {
+			break
+		}
+		f.OnlineReplicas = redisAdd(f.OnlineReplicas, 1)
+		if offset := number("offset"); i.replicas == 0 || offset < i.lagging {
+			i.lagging = offset
+		}
+		i.lag = max(i.lag, number("lag"))
+		i.replicas++
+	case "master":
+		if len(f.Masters) < redisMaxMasters {
+			f.Masters = append(f.Masters, redisMaster{
+				Name: get("name"), Status: get("status"), Address: get("address"),
+				Replicas: int(number("slaves")), Sentinels: int(number("sentinels")),
+			})
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+func redisAdd(n *int, more int) *int {
+	if n == nil {
+		return new(more)
+	}
+	*n += more
+	return n
+}
+
+// number takes numbers.
+func (i *redisInfo) number(key string, value string, f *redisFacts) {
+	n, ok := redisNumber(value)
+	if !ok {
+		return
+	}
+	yes := n != 0
+	switch key {
+	case "uptime_in_seconds":
+		f.UptimeMS = new(1000 * n)
+	case "server_time_usec":
+		i.now = n / 1e6
+	case "connected_clients":
+		f.Clients = new(n)
+	case "maxclients":
+		f.MaxClients = new(n)
+	case "blocked_clients":
+		f.BlockedClients = new(n)
+	case "used_memory":
+		f.UsedMemoryBytes = new(n)
+	case "maxmemory":
+		f.MaxMemoryBytes = new(n)
+	case "loading", "async_loading":
+		f.Loading = new(yes || f.Loading != nil && *f.Loading)
+	case "rdb_last_save_time":
+		i.lastSave = n
+	case "rdb_changes_since_last_save":
+		f.UnsavedChanges = new(n)
+	case "aof_enabled":
+		f.AOFEnabled = new(yes)
+	case "evicted_keys":
+		f.EvictedKeys = new(n)
+	case "rejected_connections":
+		f.RejectedConnections = new(n)
+	case "instantaneous_ops_per_sec":
+		f.OpsPerSecond = new(n)
+	case "keyspace_hits":
+		i.hits = n
+	case "keyspace_misses":
+		i.misses = n
+	case "connected_slaves":
+		f.ConnectedReplicas = new(int(n))
+	case "master_last_io_seconds_ago":
+		f.LagMS = new(1000 * n)
+	case "master_link_down_since_seconds":
+		f.LinkDownMS = new(1000 * n)
+	case "master_sync_in_progress":
+		f.Syncing = new(yes)
+	case "slave_read_only":
+		f.ReadOnly = new(yes)
+	case "master_repl_offset":
+		i.offset = n
+	case "slave_read_repl_offset":
+		i.readOffset = n
+	case "slave_repl_offset":
+		i.appliedOffset = n
+	}
+}
+
+// conclude makes the facts that need several lines.
+func (i *redisInfo) conclude(f *redisFacts) {
+	if f.Mode == "sentinel" {
+		f.Role = "sentinel"
+	}
+	if i.host != "" {
+		f.Master = i.host + ":" + i.port
+	}
+	if used, most := f.UsedMemoryBytes, f.MaxMemoryBytes; used != nil && most != nil && *most > 0 {
+		f.MemoryPercent = new(float64(*used*1000 / *most) / 10)
+	}
+	if all := i.hits + i.misses; all > 0 {
+		f.HitPercent = new(float64(i.hits*1000/all) / 10)
+	}
+	if f.AOFEnabled != nil && *f.AOFEnabled {
+		f.AOFOK = new(!i.aofBroken)
+	}
+	if i.lastSave > 0 {
+		if i.now < 0 {
+			i.now = time.Now().Unix() // older than Redis 7, which tells its own time
+		}
+		f.LastSaveAgeMS = new(1000 * max(0, i.now-i.lastSave))
+	}
+	if f.Role == "replica" {
+		if f.Offset = redisKnown(i.appliedOffset); i.readOffset >= i.appliedOffset && i.appliedOffset >= 0 {
+			f.LagBytes = new(i.readOffset - i.appliedOffset)
+		}
+		return
+	}
+	f.Offset = redisKnown(i.offset)
+	if f.Role == "master" && f.OnlineReplicas == nil && f.ConnectedReplicas != nil {
+		f.OnlineReplicas = new(0)
+	}
+	if i.replicas > 0 {
+		f.LagMS = new(1000 * i.lag)
+		f.LagBytes = new(max(0, i.offset-i.lagging))
+	}
+}
+
+func redisKnown(n int64) *int64 {
+	if n < 0 {
 		return nil
 	}
 	return &n
 }
 
-// seconds gives a field of seconds in milliseconds; negative ones mean that
-// nobody knows.
-func (i redisInfo) seconds(field string) *float64 {
-	n := i.number(field)
-	if n == nil || *n < 0 {
-		return nil
+// redisNumber reads a number that is not negative: -1 stands for unknown.
+// Unlike strconv it makes no error, of which INFO would have dozens.
+func redisNumber(s string) (n int64, ok bool) {
+	if s == "" || len(s) > 18 {
+		return 0, false
 	}
-	return new(float64(*n) * 1000)
-}
-
-func (i redisInfo) ok(field string) *bool {
-	if i[field] == "" {
-		return nil
-	}
-	return new(i[field] == "ok")
-}
-
-func (i redisInfo) flag(field string) *bool {
-	if i[field] == "" {
-		return nil
-	}
-	return new(i[field] == "1")
-}
-
-// facts fills in what INFO tells.
-func (i redisInfo) facts(f *redisFacts, db int) {
-	f.Version, f.Mode, f.Role, f.RunID = i["redis_version"], i["redis_mode"], i["role"], i["run_id"]
-	f.UptimeMS = i.seconds("uptime_in_seconds")
-	f.Clients, f.Rejected, f.Evicted = i.number("connected_clients"), i.number("rejected_connections"), i.number("evicted_keys")
-	f.UsedMemory = i.number("used_memory")
-	if most := i.number("maxmemory"); most != nil && *most > 0 && f.UsedMemory != nil {
-		f.MaxMemory = most
-		f.MemoryPercent = new(100 * float64(*f.UsedMemory) / float64(*most))
-	}
-	if keys, ok := strings.CutPrefix(i["db"+strconv.Itoa(db)], "keys="); ok {
-		keys, _, _ = strings.Cut(keys, ",")
-		f.Keys = redisInfo{"n": keys}.number("n")
-	} else if f.Mode != "sentinel" {
-		f.Keys = new(0) // a database without keys is not listed
-	}
-	f.LastBgsaveOK = i.ok("rdb_last_bgsave_status")
-	if t := i.number("rdb_last_save_time"); t != nil {
-		f.LastSaveAgeMS = new(float64(time.Since(time.Unix(int64(*t), 0)).Milliseconds()))
-	}
-	if i["aof_enabled"] == "1" {
-		f.AOFOK = i.ok("aof_last_write_status")
-	}
-	switch f.Role {
-	case "master":
-		i.replicas(f)
-	case "slave":
-		f.Master = net.JoinHostPort(i["master_host"], i["master_port"])
-		f.Link = i["master_link_status"]
-		f.LinkDownMS, f.MasterLastIOMS = i.seconds("master_link_down_since_seconds"), i.seconds("master_last_io_seconds_ago")
-		f.Syncing, f.ReadOnly = i.flag("master_sync_in_progress"), i.flag("slave_read_only")
-	}
-}
-
-// replicas looks at the lines slave0, slave1 and so on of a master.
-func (i redisInfo) replicas(f *redisFacts) {
-	f.Replicas = i.number("connected_slaves")
-	offset := i.number("master_repl_offset")
-	for n := 0; ; n++ {
-		line, ok := i["slave"+strconv.Itoa(n)]
-		if !ok {
-			return
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, false
 		}
-		slave := redisPairs(line)
-		if at := slave.number("offset"); at != nil && offset != nil {
-			if behind := max(0, *offset-*at); f.ReplicaLagBytes == nil || behind > *f.ReplicaLagBytes {
-				f.ReplicaLagBytes = &behind
-			}
-		}
-		if lag := slave.seconds("lag"); lag != nil && (f.ReplicaLagMS == nil || *lag > *f.ReplicaLagMS) {
-			f.ReplicaLagMS = lag
-		}
+		n = 10*n + int64(s[i]-'0')
 	}
-}
-
-// redisPairs reads a line such as "ip=127.0.0.1,port=1,state=online".
-func redisPairs(line string) redisInfo {
-	m := redisInfo{}
-	for pair := range strings.SplitSeq(line, ",") {
-		if k, v, ok := strings.Cut(pair, "="); ok {
-			m[k] = v
-		}
-	}
-	return m
-}
-
-func redisParseMaster(line string) redisMaster {
-	m := redisPairs(line)
-	return redisMaster{
-		Name: m["name"], Status: m["status"], Address: m["address"],
-		Replicas: m.number("slaves"), Sentinels: m.number("sentinels"),
-	}
+	return n, true
 }

@@ -1,184 +1,204 @@
 package checks
 
 import (
-	"errors"
-	"io"
+	"bytes"
+	"math/big"
 	"strconv"
-	"strings"
 
-	"pup/cmd/internal/wire"
 	"pup/cmd/pup-probe/internal/probe"
 )
 
-// Bounds on a reply.
+// Bounds of a reply. INFO has some 6 KiB, and a few hundred bytes more for
+// each replica or database.
 const (
-	redisMaxBulk  = 1 << 20 // bytes of a string
-	redisMaxItems = 16384   // elements in all
-	redisMaxDepth = 8
+	redisMaxBytes  = 1 << 20 // of all strings in it
+	redisMaxValues = 1 << 14
+	redisMaxDepth  = 8
 )
 
-// A redisReply is a reply in RESP2 or RESP3
-// (https://redis.io/docs/latest/develop/reference/protocol-spec).
-type redisReply struct {
-	kind  byte // of the wire: '+' '-' ':' '$' '*' and so on
-	text  string
-	items []redisReply // of maps, keys and values in turn
-	null  bool
+// A redisValue is a reply of RESP2 or RESP3.
+type redisValue struct {
+	kind byte         // the character that announces it: + - : $ * _ # , ( = % ~ ! >
+	null bool         // the null of either protocol
+	text []byte       // of what is no list: as it came
+	list []redisValue // of what is; a map has keys and values in turn
 }
 
-// redisReader is what a reply is read from.
-type redisReader interface {
+// isString says whether the value is text in one of its forms.
+func (v *redisValue) isString() bool {
+	return !v.null && (v.kind == '+' || v.kind == '$' || v.kind == '=')
+}
+
+func (v *redisValue) isError() bool { return v.kind == '-' || v.kind == '!' }
+
+// integer gives the value of a number, also where an old server sends it as
+// text.
+func (v *redisValue) integer() (int64, bool) {
+	n, err := strconv.ParseInt(string(v.text), 10, 64)
+	return n, err == nil && (v.kind == ':' || v.isString())
+}
+
+// show is the value for people, in an error.
+func (v *redisValue) show() string {
+	switch {
+	case v.null:
+		return "null"
+	case v.list != nil:
+		return "a list"
+	}
+	return string(v.kind) + string(v.text[:min(len(v.text), 200)])
+}
+
+// A redisSource is what replies are read from: a probe.Conn.
+type redisSource interface {
 	Line() (string, error)
-	Full([]byte) error
+	Full(b []byte) error
 }
 
-// redisRead reads a reply. Attributes and push messages of RESP3 are passed
-// over.
-func redisRead(r redisReader) (redisReply, error) {
-	left := redisMaxItems
+// A redisReader reads one reply.
+type redisReader struct {
+	src    redisSource
+	bytes  int // what it may still have
+	values int
+}
+
+// redisRead reads the next reply. What the server pushes in between, and the
+// attributes of replies (RESP3), are dropped.
+func redisRead(src redisSource) (redisValue, error) {
+	r := redisReader{src, redisMaxBytes, redisMaxValues}
 	for {
-		v, err := redisValue(r, redisMaxDepth, &left)
-		if err != nil || v.kind != '|' && v.kind != '>' {
+		v, err := r.value(0)
+		if err != nil || v.kind != '>' {
 			return v, err
 		}
 	}
 }
 
-func redisValue(r redisReader, depth int, left *int) (v redisReply, err error) {
-	if *left--; *left < 0 || depth == 0 {
-		return v, probe.Failf(wire.TooLarge, "the reply has too many elements, or nests too deep")
-	}
-	line, err := r.Line()
+func (r *redisReader) value(depth int) (redisValue, error) {
+	line, err := r.src.Line()
 	if err != nil {
-		return v, err
+		return redisValue{}, err
+	}
+	if r.values--; r.values < 0 || depth > redisMaxDepth {
+		return redisValue{}, probe.Protocolf("a reply of more than %d values, or nested deeper than %d", redisMaxValues, redisMaxDepth)
 	}
 	if line == "" {
-		return v, probe.Protocolf("got an empty line, want a reply")
+		return redisValue{}, probe.Protocolf("got an empty line, want a reply of RESP")
 	}
-	v.kind, v.text = line[0], line[1:]
+	v := redisValue{kind: line[0]}
+	rest := line[1:]
 	switch v.kind {
-	case '+', '-', ':', ',', '#', '(':
-		return v, nil
-	case '_':
-		v.null = true
-		return v, nil
-	case '$', '!', '=':
-		return redisBulk(r, v)
+	case '+', '-', ':', ',', '(', '#', '_':
+		v.text, v.null = []byte(rest), v.kind == '_'
+		if !redisScalar(v.kind, rest) {
+			return redisValue{}, probe.Protocolf("got %.80q, want a reply of RESP", line)
+		}
+	case '$', '=', '!':
+		err = r.bulk(&v, rest)
 	case '*', '~', '>', '%', '|':
-		return redisAggregate(r, v, depth, left)
+		err = r.aggregate(&v, rest, depth)
+		if err == nil && v.kind == '|' { // attributes of the reply that follows
+			return r.value(depth + 1)
+		}
+	default:
+		return redisValue{}, probe.Protocolf("got %.80q, want a reply of RESP", line)
 	}
-	return v, probe.Protocolf("got %.80q, want a reply", line)
+	return v, err
 }
 
-func redisBulk(r redisReader, v redisReply) (redisReply, error) {
-	n, err := redisLength(v.text, redisMaxBulk)
-	if err != nil {
-		return v, err
+// redisScalar says whether text is what the kind announces.
+func redisScalar(kind byte, text string) bool {
+	var err error
+	switch kind {
+	case ':':
+		_, err = strconv.ParseInt(text, 10, 64)
+	case ',':
+		_, err = strconv.ParseFloat(text, 64)
+	case '(':
+		if len(text) > 400 {
+			return false
+		}
+		_, ok := new(big.Int).SetString(text, 10)
+		return ok
+	case '#':
+		return text == "t" || text == "f"
+	case '_':
+		return text == ""
 	}
-	if n < 0 {
-		v.null, v.text = true, ""
-		return v, nil
-	}
-	b := make([]byte, n+2)
-	if err := r.Full(b); err != nil {
-		return v, redisCut(err)
-	}
-	if b[n] != '\r' || b[n+1] != '\n' {
-		return v, probe.Protocolf("got %q behind a string of %d bytes, want a line end", b[n:], n)
-	}
-	v.text = string(b[:n])
-	switch v.kind {
-	case '!':
-		v.kind = '-'
-	case '=':
-		v.text = v.text[min(n, 4):] // the format, such as "txt:"
-	}
-	return v, nil
+	return err == nil
 }
 
-func redisAggregate(r redisReader, v redisReply, depth int, left *int) (redisReply, error) {
-	n, err := redisLength(v.text, redisMaxItems)
-	if err != nil {
-		return v, err
+// redisLength reads the length of a string or list; -1 is the null of RESP2.
+func redisLength(text string) (int, bool) {
+	if text == "-1" {
+		return -1, true
 	}
-	v.text = ""
-	if n < 0 {
+	n, err := strconv.ParseUint(text, 10, 31)
+	return int(n), err == nil
+}
+
+func (r *redisReader) bulk(v *redisValue, length string) error {
+	n, ok := redisLength(length)
+	switch {
+	case !ok || n < 0 && v.kind != '$':
+		return probe.Protocolf("got %c%.80q, want the length of a string", v.kind, length)
+	case n < 0:
 		v.null = true
-		return v, nil
+		return nil
+	case n > r.bytes:
+		return probe.Protocolf("a reply of more than %d bytes", redisMaxBytes)
+	}
+	r.bytes -= n
+	b := make([]byte, n+2)
+	if err := r.src.Full(b); err != nil {
+		return err
+	}
+	text, ok := bytes.CutSuffix(b, []byte("\r\n"))
+	if ok && v.kind == '=' { // "txt:" or "mkd:" stands before it
+		ok = len(text) >= 4 && text[3] == ':'
+		text = text[min(4, len(text)):]
+	}
+	if !ok {
+		return probe.Protocolf("a string of %d bytes is not ended by CRLF, or has no format", n)
+	}
+	v.text = text
+	return nil
+}
+
+func (r *redisReader) aggregate(v *redisValue, count string, depth int) error {
+	n, ok := redisLength(count)
+	switch {
+	case !ok || n < 0 && v.kind != '*':
+		return probe.Protocolf("got %c%.80q, want the length of a list", v.kind, count)
+	case n < 0:
+		v.null = true
+		return nil
 	}
 	if v.kind == '%' || v.kind == '|' {
 		n *= 2
 	}
-	for range n {
-		item, err := redisValue(r, depth-1, left)
+	v.list = []redisValue{}
+	for range n { // no memory ahead of what has really come
+		e, err := r.value(depth + 1)
 		if err != nil {
-			return v, redisCut(err)
+			return err
 		}
-		v.items = append(v.items, item)
+		v.list = append(v.list, e)
 	}
-	return v, nil
+	return nil
 }
 
-// redisCut is the error of an end within a reply.
-func redisCut(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-func redisLength(s string, most int) (int, error) {
-	n, err := strconv.Atoi(s)
-	switch {
-	case err != nil || n < -1:
-		return 0, probe.Protocolf("got the length %.40q", s)
-	case n > most:
-		return 0, probe.Failf(wire.TooLarge, "the reply has a length of %d, more than %d", n, most)
-	}
-	return n, nil
-}
-
-// redisAppend appends a command, as an array of strings.
+// redisAppend appends a command, as a list of strings.
 func redisAppend(dst []byte, args ...string) []byte {
 	dst = append(dst, '*')
 	dst = strconv.AppendInt(dst, int64(len(args)), 10)
+	dst = append(dst, "\r\n"...)
 	for _, a := range args {
-		dst = append(dst, "\r\n$"...)
+		dst = append(dst, '$')
 		dst = strconv.AppendInt(dst, int64(len(a)), 10)
 		dst = append(dst, "\r\n"...)
 		dst = append(dst, a...)
+		dst = append(dst, "\r\n"...)
 	}
-	return append(dst, "\r\n"...)
-}
-
-// redisReasons are what the first word of an error tells; others mean that
-// the command was not understood.
-var redisReasons = map[string]wire.Reason{
-	"NOAUTH": wire.Denied, "WRONGPASS": wire.Denied, "NOPERM": wire.Denied, "DENIED": wire.Denied,
-	"LOADING": wire.Unavailable, "MASTERDOWN": wire.Unavailable, "BUSY": wire.Unavailable, "CLUSTERDOWN": wire.Unavailable,
-	"MISCONF": wire.Unavailable, "OOM": wire.Unavailable, "READONLY": wire.Unavailable, "NOREPLICAS": wire.Unavailable,
-	"TRYAGAIN": wire.Unavailable, "UNKILLABLE": wire.Unavailable, "NOQUORUM": wire.Unavailable,
-}
-
-// redisError gives the error that a reply to a command is, or nil.
-func redisError(command string, v redisReply) error {
-	if v.kind != '-' {
-		return nil
-	}
-	word, rest, _ := strings.Cut(v.text, " ")
-	reason, known := redisReasons[word]
-	switch low := strings.ToLower(rest); {
-	case known:
-	case word != "ERR":
-		reason = wire.Mismatch
-	case strings.Contains(low, "max number of clients"), strings.Contains(low, "max clients"):
-		reason = wire.Unavailable
-	case command == "AUTH" || strings.Contains(low, "password") || strings.Contains(low, "auth"):
-		reason = wire.Denied
-	case command == "PING":
-		reason = wire.BadProtocol
-	default:
-		reason = wire.Mismatch
-	}
-	return probe.Failf(reason, "%s: got %.120q", command, v.text)
+	return dst
 }

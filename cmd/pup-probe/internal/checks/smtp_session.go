@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -246,8 +245,6 @@ func (s *smtpSession) read() (*smtpReply, error) {
 	return r, nil
 }
 
-var smtpEnhanced = regexp.MustCompile(`^([245]\.\d{1,3}\.\d{1,3})(?: |$)`)
-
 // reply reads a reply (RFC 5321, section 4.2).
 func (s *smtpSession) reply() (*smtpReply, error) {
 	r := &smtpReply{}
@@ -261,8 +258,8 @@ func (s *smtpSession) reply() (*smtpReply, error) {
 			return nil, probe.Protocolf("got %.80q, want a reply of SMTP", s.login.clean(line))
 		}
 		r.Code = code
-		if m := smtpEnhanced.FindStringSubmatch(text); m != nil {
-			r.Enhanced, text = m[1], strings.TrimSpace(text[len(m[1]):])
+		if word, rest, _ := strings.Cut(text, " "); smtpEnhanced(word) {
+			r.Enhanced, text = word, rest
 		}
 		if r.Lines = append(r.Lines, s.login.clean(text)); !more {
 			return r, nil
@@ -283,6 +280,21 @@ func smtpLine(line string) (code int, text string, more, ok bool) {
 		return code, "", false, true
 	}
 	return code, line[4:], line[3] == '-', line[3] == '-' || line[3] == ' '
+}
+
+// smtpEnhanced says whether a word is an enhanced status code (RFC 3463), such
+// as 4.7.1.
+func smtpEnhanced(word string) bool {
+	parts := strings.Split(word, ".")
+	if len(parts) != 3 || parts[0] != "2" && parts[0] != "4" && parts[0] != "5" {
+		return false
+	}
+	for _, p := range parts {
+		if _, err := strconv.ParseUint(p, 10, 16); err != nil || len(p) > 3 {
+			return false
+		}
+	}
+	return true
 }
 
 // smtpRefusal words a reply that is not the wanted one.

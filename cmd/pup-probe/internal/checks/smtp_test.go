@@ -86,7 +86,7 @@ func TestSMTPStartTLS(t *testing.T) {
 		{"injected", trustTestCA(), hello + "S: 220 go\\\nSx 0d0a3235300d0a\n! tls", "down protocol tls", nil},
 		{"refused for now", "", hello + "S: 454 4.7.0 no TLS today\nC: QUIT", "down unavailable greet", nil},
 		{"refused", "", hello + "S: 502 no TLS\nC: QUIT", "down tls greet", nil},
-		{"no TLS", "", hello + "S: 220 go\nS: 250 I speak plainly", "down protocol tls", nil},
+		{"no TLS", "", hello + "S: 220 go\nCx 16\nS: 250 I speak plainly", "down tls tls", nil},
 		{"off", `"smtp":{"starttls":"off"}`, strings.Replace(hello, "C: STARTTLS\n", "C: QUIT\nS: 221 bye", 1), "up", []string{"smtp.starttls == true"}},
 		{"required", `"smtp":{"starttls":"required"}`, smtpHello + "C: QUIT", "down tls greet", []string{"smtp.starttls == false"}},
 	})

@@ -2,84 +2,45 @@ package checks
 
 import (
 	"context"
-	"errors"
-	"io"
-	"os"
-	"time"
+	"strings"
 
-	"pup/cmd/internal/wire"
 	"pup/cmd/pup-probe/internal/probe"
 )
 
 func init() {
-	schemes := []probe.Scheme{{Name: "tls", Port: 443, TLS: true}}
-	for _, s := range tlsStarts {
-		schemes = append(schemes, probe.Scheme{Name: "tls+" + s.protocol, Port: s.port})
-	}
 	register(probe.Info{
 		Name:    "tls",
-		Summary: "speaks TLS with a certificate that passes",
-		Schemes: schemes,
+		Summary: "speaks TLS with a certificate that holds",
+		Schemes: append([]probe.Scheme{{Name: "tls", Port: 443}}, tlsInsideSchemes()...),
 		Example: "tls://www.example.org",
 		Common:  probe.OverTCP,
 		Warn:    []string{"tls.days_left > 14"},
-		Doc: `Up means that the TLS handshake was completed and that the certificate passes: its chain leads to a trusted authority, nothing in it has expired, it is for the name, and a stapled OCSP response does not revoke it. What the options of the member tls ask for must hold as well: versions, ciphers, application protocol, pins. It is degraded when a certificate of the chain expires within 14 days; name tls.days_left in expect or warn to say otherwise.
+		Doc: `Does a TLS handshake and looks at everything that it shows; the options and facts are those of the member tls, described above. Up means that the handshake succeeds and that the certificate holds: a trusted authority vouches for it, none of its chain has expired, it is for the name that was asked for, and neither a pin nor a stapled OCSP response speaks against it. It says nothing about the service behind.
 
-The facts are measured even where the verification fails, so that an expired certificate can be looked at. A chain that lacks an intermediate certificate is down, although a browser that has seen the certificate elsewhere may not notice.
+The certificates are measured even where the verification fails, so that a target with tls.verify = false can judge them by itself. Fourteen days before a certificate of the chain expires the target is degraded; a target that mentions tls.days_left has its own limit. Checks of other protocols don't warn by themselves: write warn = ["tls.days_left > 14"].
 
-A server that wants a client certificate, or refuses ours, is down with the reason denied. Since TLS 1.3 a server says so only after the handshake, the check closes its side and waits for the server's last word, at most half a second.
+The schemes tls+smtp, tls+imap and so on speak so much of the protocol as is needed to switch to TLS (STARTTLS), without logging in: tls+smtp://mx.example.org. For more, use the check of the protocol.
 
-With the schemes tls+smtp, tls+imap and so on it asks for TLS within that protocol (STARTTLS) first. It says nothing about the service behind: the checks of those protocols do.
+A server that wants a client certificate is down with the reason denied, with TLS 1.3 too, where it says so only after the handshake. Some web servers take any client at this level and answer it with an HTTP error; tls.client_certificate tells that they ask.
 
-Phases: connect; greet is what comes before the handshake in the plain protocol; tls is the handshake and the verification. RFC 8446, RFC 5280, RFC 6960, RFC 6066.`,
+Phases: connect; greet is the way to STARTTLS, tls the handshake and the verification. It follows RFC 8446, RFC 5280, RFC 9525 (names), RFC 6066 and 6960 (OCSP), RFC 7633 (must-staple); STARTTLS as RFC 3207, 9051, 2595, 4217, 4511, 6120, 5804 and 4642 have it.`,
 	}, probe.DefaultTLS, tlsCheck)
 }
 
-func tlsCheck(ctx context.Context, p *probe.Probe, _ *probe.TLSOptions, _ *probe.TLSFacts) error {
-	c, err := tlsDial(ctx, p)
+func tlsCheck(ctx context.Context, p *probe.Probe, _ *probe.TLSOptions, _ *struct{}) error {
+	c, err := p.DialPlain(ctx)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	return tlsLastWord(c)
-}
-
-func tlsDial(ctx context.Context, p *probe.Probe) (*probe.Conn, error) {
-	c, err := p.Dial(ctx)
-	if err != nil || p.URL.Scheme.TLS {
-		return c, err
-	}
-	p.Phase(wire.Greet)
-	for _, s := range tlsStarts {
-		if "tls+"+s.protocol == p.URL.Scheme.Name {
-			err = s.start(c)
+	if _, inside, ok := strings.Cut(p.URL.Scheme.Name, "+"); ok {
+		if err := tlsInside[inside].talk(p, c); err != nil {
+			c.Close()
+			return err
 		}
 	}
-	if err != nil {
-		c.Close()
-		return nil, err
+	if c, err = p.StartTLS(ctx, c); err != nil {
+		return err
 	}
-	return p.StartTLS(ctx, c)
-}
-
-// tlsPatience is how long a server has to refuse us after the handshake.
-const tlsPatience = 500 * time.Millisecond
-
-// tlsLastWord closes our side and reads the server's answer: in TLS 1.3 the
-// alert that refuses a client comes after the client's side of the handshake
-// is over (RFC 8446, section 4.4.2.4).
-func tlsLastWord(c *probe.Conn) error {
-	closer, ok := c.Conn.(interface{ CloseWrite() error })
-	if !ok {
-		return nil
-	}
-	if err := closer.CloseWrite(); err != nil {
-		return probe.HandshakeError(err)
-	}
-	c.SetReadDeadline(time.Now().Add(tlsPatience))
-	_, err := io.CopyN(io.Discard, c, 64<<10)
-	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) || probe.IsEnd(err) {
-		return nil // it has something to say to a client, or nothing
-	}
-	return probe.HandshakeError(err)
+	defer c.Close()
+	return p.Accepted(c)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,6 +87,8 @@ func (e *Engine) Run(ctx context.Context) (Summary, error) {
 		}
 		written <- err
 	}()
+	stopTrim := e.trim()
+	defer stopTrim()
 	inputErr := e.read(ctx, run, failed)
 	close(e.work)
 	e.finish(ctx, cancel, failed)
@@ -94,6 +97,35 @@ func (e *Engine) Run(ctx context.Context) (Summary, error) {
 		return e.summary(), fmt.Errorf("write: %w", err)
 	}
 	return e.summary(), inputErr
+}
+
+// A crowd is so many checks that wait that what they needed to get there is
+// worth giving back: the stacks on which they dialled, the garbage of their
+// handshakes.
+const crowd = 1000
+
+// trim gives memory back to the system, once, when a crowd has come to rest.
+func (e *Engine) trim() (stop func()) {
+	end := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		var before, trimmed int64
+		for {
+			select {
+			case <-end:
+				return
+			case <-tick.C:
+			}
+			seen := e.inFlight.Load() + e.done.Load()
+			if seen == before && seen != trimmed && e.inFlight.Load() >= crowd {
+				debug.FreeOSMemory()
+				trimmed = seen
+			}
+			before = seen
+		}
+	}()
+	return sync.OnceFunc(func() { close(end) })
 }
 
 func (e *Engine) summary() Summary { return Summary{e.worst, int(e.bad.Load())} }

@@ -12,20 +12,42 @@ import (
 )
 
 type http1 struct {
-	p *probe.Probe
-	c *probe.Conn
+	p    *probe.Probe
+	c    *probe.Conn
+	keep bool // the connection is to carry more requests
 }
 
 var scratch = sync.Pool{New: func() any { return new(make([]byte, 0, 4<<10)) }}
 
-// Do asks the server to close when it is done, since nothing more will come
-// over this connection.
+// Do asks the server to close when it is done, if nothing more will come over
+// this connection.
 func (h *http1) Do(req *Request) (*Response, error) {
+	last := "close"
+	if h.keep {
+		last = ""
+	}
+	resp, err := h.exchange(req, last)
+	if err == nil && resp.Status == 101 {
+		return nil, probe.Protocolf("status 101: nobody asked for another protocol")
+	}
+	return resp, err
+}
+
+// Upgrade asks for another protocol on the connection (RFC 9110, section
+// 7.8). If the status of the response is 101, it is spoken from then on.
+func Upgrade(p *probe.Probe, c *probe.Conn, req *Request, protocol string) (*Response, error) {
+	h := &http1{p: p, c: c}
+	req.Fields = append(req.Fields, Field{"upgrade", protocol})
+	return h.exchange(req, "Upgrade")
+}
+
+func (h *http1) exchange(req *Request, connection string) (*Response, error) {
 	h.p.Phase(wire.Request)
 	b := scratch.Get().(*[]byte)
-	*b = appendRequest((*b)[:0], req)
+	*b = appendRequest((*b)[:0], req, connection)
 	_, werr := h.c.Write(*b)
 	giveBack(b)
+	method := req.Method // the rest of the request need not wait with us
 	h.p.Phase(wire.Wait)
 	if err := h.c.Wait(); err != nil {
 		if werr != nil { // a server may answer, and close, before it has read all
@@ -39,11 +61,11 @@ func (h *http1) Do(req *Request) (*Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		if resp.Status >= 200 {
-			return resp, h.frame(req.Method, resp)
-		}
 		if resp.Status == 101 {
-			return nil, probe.Protocolf("status 101: nobody asked for another protocol")
+			return resp, nil
+		}
+		if resp.Status >= 200 {
+			return resp, h.frame(method, resp)
 		}
 	}
 	return nil, probe.Protocolf("more than %d interim responses (1xx)", maxInterim)
@@ -56,11 +78,14 @@ func giveBack(b *[]byte) {
 	}
 }
 
-func appendRequest(b []byte, req *Request) []byte {
+func appendRequest(b []byte, req *Request, connection string) []byte {
 	b = append(append(b, req.Method...), ' ')
 	b = append(append(b, req.Path...), " HTTP/1.1\r\nhost: "...)
 	b = append(b, req.Authority...)
-	b = append(b, "\r\nconnection: close\r\n"...)
+	b = append(b, "\r\n"...)
+	if connection != "" {
+		b = append(append(append(b, "connection: "...), connection...), "\r\n"...)
+	}
 	for _, f := range req.Fields {
 		b = append(append(b, f.Name...), ": "...)
 		b = append(append(b, f.Value...), "\r\n"...)

@@ -7,6 +7,7 @@ package httpconn
 
 import (
 	"io"
+	"strconv"
 	"strings"
 
 	"pup/cmd/pup-probe/internal/probe"
@@ -118,6 +119,20 @@ func FieldValue(s string) bool {
 		}
 	}
 	return strings.Trim(s, " \t") == s
+}
+
+// Authority gives the host, in brackets if it is an IPv6 address, and the port
+// unless it is usual.
+func Authority(host string, port, usual int) string {
+	host = strings.ToLower(host)
+	if strings.Contains(host, ":") {
+		host, _, _ = strings.Cut(host, "%") // a zone means something to us only
+		host = "[" + host + "]"
+	}
+	if port != usual {
+		host += ":" + strconv.Itoa(port)
+	}
+	return host
 }
 
 // bodiless says whether the response has no body, whatever its fields say

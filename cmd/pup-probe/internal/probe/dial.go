@@ -74,6 +74,26 @@ func (p *Probe) DialHost(ctx context.Context, network, host string, port int) (*
 	return nil, p.worst(ctx, errs)
 }
 
+// DialBeside connects over TCP to another port of the machine at the other end
+// of c, whatever the addresses of its name; for TLS it has the name of c. The
+// address of the result stays that of c.
+func (p *Probe) DialBeside(ctx context.Context, c *Conn, port int) (*Conn, error) {
+	host := p.URL.Host
+	if p.opt.connectHost != "" {
+		host = p.opt.connectHost
+	}
+	if t, ok := c.RemoteAddr().(*net.TCPAddr); ok && p.opt.proxy == nil {
+		host = t.AddrPort().Addr().String()
+	}
+	address := p.address
+	d, err := p.DialHost(ctx, "tcp", host, port)
+	p.address = address
+	if d != nil {
+		d.host = c.host
+	}
+	return d, err
+}
+
 // worst joins the errors of several addresses. What the peers did counts for
 // more than a family that we have no route for.
 func (p *Probe) worst(ctx context.Context, errs []error) error {
@@ -110,11 +130,48 @@ func (p *Probe) dialAddr(ctx context.Context, network string, ap netip.AddrPort,
 			d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
 		}
 	}
-	nc, err := d.DialContext(ctx, network, ap.String())
+	nc, err := dialApart(ctx, &d, network, ap)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", ap, plainDial(err))
 	}
 	return nc, nil
+}
+
+// dialApart dials in another goroutine, since that takes a deep stack, which
+// ours would keep while it waits for an answer.
+func dialApart(ctx context.Context, d *net.Dialer, network string, ap netip.AddrPort) (nc net.Conn, err error) {
+	done := make(chan struct{})
+	f := func() {
+		defer close(done)
+		nc, err = d.DialContext(ctx, network, ap.String())
+	}
+	select {
+	case dialers <- f:
+	default:
+		go dialer(f)
+	}
+	<-done
+	return nc, err
+}
+
+// dialers takes work for the goroutines that dial. They stay for a while, since
+// a stack that has grown is worth keeping.
+var dialers = make(chan func())
+
+const dialerIdle = time.Second
+
+func dialer(f func()) {
+	idle := time.NewTimer(dialerIdle)
+	defer idle.Stop()
+	for {
+		f()
+		idle.Reset(dialerIdle)
+		select {
+		case f = <-dialers:
+		case <-idle.C:
+			return
+		}
+	}
 }
 
 // plainDial takes the words that package net puts around a system error.

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -24,18 +25,21 @@ type Probe struct {
 
 	judges []judge
 
+	ctx    context.Context // of the attempt
+	parent context.Context // which ctx comes from
+
 	pinned     []netip.Addr // use these for pinnedHost instead of asking
 	pinnedHost string
 
-	phase      wire.Phase
-	since      time.Time
-	spent      [len(phases)]time.Duration
-	reached    [len(phases)]bool
-	address    netip.AddrPort
-	tried      []attemptLine
-	tlsFacts   *TLSFacts
-	certWanted bool  // the server has asked for a client certificate
-	ioErr      error // the first error of a connection
+	phase    wire.Phase
+	since    time.Time
+	spent    [len(phases)]time.Duration
+	reached  [len(phases)]bool
+	address  netip.AddrPort
+	tried    []attemptLine
+	tlsFacts *TLSFacts
+	sessions tls.ClientSessionCache // nil: none are kept
+	ioErr    error                  // the first error of a connection
 }
 
 var phases = [...]wire.Phase{
@@ -76,7 +80,7 @@ func (p *Probe) endPhase(now time.Time) {
 func (p *Probe) TLS() *TLSFacts { return p.tlsFacts }
 
 // TLSOptions gives the target's TLS options.
-func (p *Probe) TLSOptions() *TLSOptions { return &p.opt.tls }
+func (p *Probe) TLSOptions() *TLSOptions { return p.opt.tls }
 
 // Reads says whether an expression of the target reads the fact, such as
 // "http.body", so that one which costs something is made only for those who
@@ -87,6 +91,9 @@ func (p *Probe) Reads(fact string) bool {
 
 // Family gives the IP version that the target asks for: "4", "6" or "".
 func (p *Probe) Family() string { return p.opt.family }
+
+// Address gives the address that was dialled last, or that SetAddress noted.
+func (p *Probe) Address() netip.AddrPort { return p.address }
 
 // SetAddress notes the address that is talked to, for checks that use sockets
 // of their own kind.
@@ -115,9 +122,10 @@ type outcome struct {
 // attempt runs the check once. It always returns an outcome, whatever the
 // check does.
 func (r *Runner) attempt(ctx context.Context, pl *plan, pinned []netip.Addr, host string) *outcome {
-	ctx, cancel := context.WithTimeout(ctx, pl.Timeout)
+	parent := ctx
+	ctx, cancel := context.WithTimeout(parent, pl.Timeout)
 	defer cancel()
-	p := &Probe{URL: pl.url, run: r, opt: &pl.common, judges: pl.judges, pinned: pinned, pinnedHost: host}
+	p := &Probe{ctx: ctx, parent: parent, URL: pl.url, run: r, opt: pl.common, judges: pl.judges, pinned: pinned, pinnedHost: host}
 	facts, run := pl.check.attempt(pl.opt)
 	start := time.Now()
 	p.since = start

@@ -2,7 +2,6 @@ package probe
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -73,16 +72,7 @@ func reasonOf(err error) (wire.Reason, bool) {
 			return c.reason, true
 		}
 	}
-	if a, ok := alertOf(err); ok {
-		if clientAlerts[a] {
-			return wire.Denied, true
-		}
-		return wire.BadTLS, true
-	}
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return wire.BadTLS, true
-	}
-	return "", false
+	return tlsReason(err)
 }
 
 // reason words why an attempt ended. Libraries may hide the cause, so the

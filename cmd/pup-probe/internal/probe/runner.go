@@ -20,6 +20,7 @@ type Runner struct {
 	Checks     map[string]*Check
 	Catalog    *catalog.Catalog // of Checks
 	Secrets    string           // folder of the secrets, or ""
+	Resolver   string           // name server for targets that name none, as in a target; "": the system's configuration
 	Deny       []netip.Prefix   // addresses that are never dialled
 	AllowExec  bool             // targets may run commands
 	Vantage    string           // where we are, for the result
@@ -101,33 +102,43 @@ func (j *Job) Cancel() {
 
 // Run does the check and makes the result line.
 func (j *Job) Run(ctx context.Context) {
-	now := time.Now()
-	switch {
-	case j.err != nil:
-		j.finish(&verdict{outcome: j.local(j.err)})
+	if err := j.refused(time.Now()); err != nil {
+		j.finish(&verdict{outcome: j.local(err)})
 		return
-	case !j.t.Expires.IsZero() && now.After(j.t.Expires):
+	}
+	j.finish(j.attempts(ctx))
+}
+
+// refused says why the target is not to be probed, if it isn't. It notes how
+// late we are.
+func (j *Job) refused(now time.Time) error {
+	if j.err != nil {
+		return j.err
+	}
+	if !j.t.Expires.IsZero() && now.After(j.t.Expires) {
 		late := wire.Duration(now.Sub(j.t.Expires).Round(time.Millisecond))
-		j.finish(&verdict{outcome: j.local(Failf(wire.Expired, "came %s too late, after expires", late))})
-		return
+		return Failf(wire.Expired, "came %s too late, after expires", late)
 	}
-	v := &verdict{}
 	if !j.t.Due.IsZero() {
-		v.lag = max(0, now.Sub(j.t.Due))
-		j.Lag = v.lag
+		j.Lag = max(0, now.Sub(j.t.Due))
 	}
+	return nil
+}
+
+// attempts probes until an attempt succeeds or there are no more retries.
+func (j *Job) attempts(ctx context.Context) *verdict {
+	v := &verdict{lag: j.Lag}
 	for {
 		v.attempts++
 		v.outcome, v.addresses = j.r.addresses(ctx, j.plan)
 		if v.attempts > j.t.Retries || !retryable(v.outcome) {
-			break
+			return v
 		}
 		v.earlier = append(v.earlier, v.line())
 		if !pause(ctx, j.t.RetryWait) {
-			break
+			return v
 		}
 	}
-	j.finish(v)
 }
 
 // retryable says whether another attempt may end otherwise. What lies in the
@@ -183,6 +194,10 @@ func (r *Runner) addresses(ctx context.Context, pl *plan) (*outcome, []attemptLi
 	if mode == "" || mode == "first" {
 		return r.attempt(ctx, pl, nil, ""), nil
 	}
+	return r.eachAddress(ctx, pl, mode)
+}
+
+func (r *Runner) eachAddress(ctx context.Context, pl *plan, mode string) (*outcome, []attemptLine) {
 	host := pl.url.Host
 	if pl.common.connectHost != "" {
 		host = pl.common.connectHost
@@ -212,7 +227,7 @@ const maxAddresses = 32
 func (r *Runner) lookupAll(ctx context.Context, pl *plan, host string) ([]netip.Addr, *outcome) {
 	ctx, cancel := context.WithTimeout(ctx, pl.Timeout)
 	defer cancel()
-	p := &Probe{URL: pl.url, run: r, opt: &pl.common, since: time.Now()}
+	p := &Probe{URL: pl.url, run: r, opt: pl.common, since: time.Now()}
 	start := time.Now()
 	addrs, err := p.Lookup(ctx, host)
 	if err == nil && len(addrs) > maxAddresses {

@@ -24,7 +24,7 @@ type Target struct {
 	Timeout, RetryWait time.Duration
 	Retries            int
 	Due, Expires       time.Time
-	common             lines.Common
+	common             *lines.Common     // nil: none is given
 	options            map[string][]byte // members that may belong to a check, tls among them
 	copied             []schema.Member   // what goes to the result as it is
 }
@@ -102,17 +102,17 @@ func (t *Target) member(r *Runner, k string, v []byte) (err error) {
 	case "expires":
 		err = moment(v, &t.Expires)
 	case "resolver":
-		t.common.Resolver, err = ndjson.Unquote(v)
+		t.commons().Resolver, err = ndjson.Unquote(v)
 	case "address":
-		t.common.Address, err = ndjson.Unquote(v)
+		t.commons().Address, err = ndjson.Unquote(v)
 	case "connect":
-		t.common.Connect, err = ndjson.Unquote(v)
+		t.commons().Connect, err = ndjson.Unquote(v)
 	case "family":
-		t.common.Family, err = ndjson.Unquote(v)
+		t.commons().Family, err = ndjson.Unquote(v)
 	case "source":
-		t.common.Source, err = ndjson.Unquote(v)
+		t.commons().Source, err = ndjson.Unquote(v)
 	case "proxy":
-		t.common.Proxy, err = ndjson.Unquote(v)
+		t.commons().Proxy, err = ndjson.Unquote(v)
 	default:
 		if k == "tls" || r.Catalog.Check(k) != nil {
 			if t.options == nil {
@@ -126,6 +126,13 @@ func (t *Target) member(r *Runner, k string, v []byte) (err error) {
 		}
 	}
 	return err
+}
+
+func (t *Target) commons() *lines.Common {
+	if t.common == nil {
+		t.common = new(lines.Common)
+	}
+	return t.common
 }
 
 // ours are the members of a result that a target can't bring along.
@@ -198,7 +205,7 @@ type plan struct {
 	url     *catalog.URL
 	check   *Check
 	opt     any // the check's options
-	common  options
+	common  *options
 	secrets secrets
 	judges  []judge
 }
@@ -212,8 +219,12 @@ type options struct {
 	proxy       *url.URL
 	resolver    string
 	address     string
-	tls         TLSOptions
+	tls         *TLSOptions
 }
+
+// noOptions are those of a target that gives none. Thousands of targets may be
+// waiting, so they share it.
+var noOptions = &options{tls: &DefaultTLS}
 
 // prepare checks everything that can be checked before anything is sent.
 func (r *Runner) prepare(t *Target) (*plan, error) {
@@ -250,7 +261,11 @@ func (r *Runner) permitted(check string) error {
 }
 
 func (pl *plan) prepareCommon() error {
-	c, o, can := &pl.Target.common, &pl.common, pl.url.Check.Common
+	if pl.common = noOptions; pl.Target.common == nil && pl.options["tls"] == nil {
+		return nil
+	}
+	c, o, can := pl.commons(), new(options), pl.url.Check.Common
+	pl.common = o
 	for _, m := range []struct{ name, value string }{
 		{"resolver", c.Resolver}, {"address", c.Address}, {"connect", c.Connect},
 		{"family", c.Family}, {"source", c.Source}, {"proxy", c.Proxy}, {"tls", string(pl.options["tls"])},
@@ -294,12 +309,14 @@ func (pl *plan) prepareCommon() error {
 	if err := checkResolver(c.Resolver); err != nil {
 		return fmt.Errorf("resolver: %w", err)
 	}
-	o.tls = DefaultTLS
+	o.tls = &DefaultTLS
 	if raw := pl.options["tls"]; len(raw) > 0 {
-		if err := tlsField().Decode("tls", raw, &o.tls); err != nil {
+		given := DefaultTLS
+		o.tls = &given
+		if err := tlsField().Decode("tls", raw, o.tls); err != nil {
 			return err
 		}
-		return pl.secrets.resolve("tls", tlsField, &o.tls)
+		return pl.secrets.resolve("tls", tlsField, o.tls)
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -16,9 +18,11 @@ import (
 	"net"
 	"os"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ocsp"
@@ -39,8 +43,8 @@ type TLSOptions struct {
 	MaxVersion string   `json:"max_version" enum:"1.0,1.1,1.2,1.3" doc:"The highest version to offer."`
 	Ciphers    []string `json:"ciphers" doc:"The cipher suites to offer up to TLS 1.2, by their IANA names."`
 	ALPN       []string `json:"alpn" doc:"The application protocols to offer; the server must pick one."`
-	Pin        []string `json:"pin" doc:"SHA-256 of a public key (SPKI) or of a whole certificate in the chain, in base64 or hex. One must match. A pinned leaf needs no authority."`
-	OCSP       string   `json:"ocsp" enum:"ignore,check,require" doc:"The stapled OCSP response: ignore it, check it if there is one, or require one."`
+	Pin        []string `json:"pin" doc:"SHA-256 of a public key (SPKI) or of a whole certificate, in base64 or hex. The chain must lead through one of them; a pinned certificate that the server sends needs no other authority. With verify = false the server's own certificate must match."`
+	OCSP       string   `json:"ocsp" enum:"ignore,check,require" doc:"The stapled OCSP response: ignore it, check it if there is one or the certificate demands one (must-staple), or require one."`
 }
 
 // DefaultTLS holds the defaults of TLSOptions.
@@ -58,11 +62,14 @@ type Certificate struct {
 // TLSFacts are the members of "tls" in a result. They are measured even where
 // the verification fails.
 type TLSFacts struct {
-	Version             string        `json:"version" doc:"The TLS version: 1.2, 1.3."`
+	Version             string        `json:"version" doc:"The TLS version: 1.0, 1.1, 1.2, 1.3."`
 	Cipher              string        `json:"cipher" doc:"The cipher suite, by its IANA name."`
 	Group               string        `json:"group" doc:"The key exchange group."`
 	ALPN                string        `json:"alpn" doc:"The application protocol that was agreed on."`
-	Verified            *bool         `json:"verified" doc:"Whether the certificate passes: chain, validity and name."`
+	ClientCertificate   *bool         `json:"client_certificate" doc:"Whether the server asks for a client certificate, which it may do without insisting."`
+	Verified            *bool         `json:"verified" doc:"Whether the certificate passes in all: authority, validity, name, pin, OCSP."`
+	Trusted             *bool         `json:"trusted" doc:"Whether a trusted authority, or a pin, vouches for the certificate, whatever its dates and names."`
+	NameMatches         *bool         `json:"name_matches" doc:"Whether the certificate is for the name or address that was asked for."`
 	Subject             string        `json:"subject" doc:"The subject of the server's certificate."`
 	Issuer              string        `json:"issuer" doc:"Its issuer."`
 	Names               []string      `json:"names" doc:"The names and addresses that it is for."`
@@ -71,11 +78,11 @@ type TLSFacts struct {
 	Signature           string        `json:"signature" doc:"How it is signed: SHA256-RSA."`
 	NotBefore           time.Time     `json:"not_before" doc:"When it becomes valid."`
 	NotAfter            time.Time     `json:"not_after" doc:"When it expires."`
-	DaysLeft            *float64      `json:"days_left" doc:"Days until the first certificate of the chain expires; negative when one has."`
+	DaysLeft            *float64      `json:"days_left" doc:"Days until the first certificate of the chain expires, from the server's own up to the authority's, which does not count; negative when one has."`
 	SHA256              string        `json:"sha256" doc:"SHA-256 of the certificate, in hex."`
 	Pin                 string        `json:"pin" doc:"SHA-256 of its public key (SPKI), in base64."`
-	MissingIntermediate *bool         `json:"missing_intermediate" doc:"Whether the server leaves out the certificate of its issuer, so that some clients fail."`
-	OCSP                string        `json:"ocsp" doc:"What the stapled OCSP response says: good, revoked, unknown, invalid; absent without one."`
+	MissingIntermediate *bool         `json:"missing_intermediate" doc:"Whether the server leaves out a certificate between its own and the authority, so that some clients fail."`
+	OCSP                string        `json:"ocsp" doc:"What the stapled OCSP response says: good, revoked, unknown, stale, invalid; absent without one."`
 	OCSPNextUpdate      time.Time     `json:"ocsp_next_update" doc:"Until when the stapled response holds."`
 	Chain               []Certificate `json:"chain" doc:"The certificates that the server has sent, its own first."`
 }
@@ -85,7 +92,7 @@ var tlsVersions = map[string]uint16{"1.0": tls.VersionTLS10, "1.1": tls.VersionT
 // TLSConfig makes the configuration of a client for the given host name. The
 // verification is left out, since StartTLS does it after the facts are taken.
 func (p *Probe) TLSConfig(host string) (*tls.Config, error) {
-	o := &p.opt.tls
+	o := p.opt.tls
 	cfg := &tls.Config{
 		ServerName: host, InsecureSkipVerify: true,
 		MinVersion: tlsVersions[o.MinVersion], MaxVersion: tlsVersions[o.MaxVersion],
@@ -102,23 +109,26 @@ func (p *Probe) TLSConfig(host string) (*tls.Config, error) {
 		}
 		cfg.CipherSuites = append(cfg.CipherSuites, id)
 	}
-	ours := new(tls.Certificate) // none
 	if own && (o.Cert != "" || o.Key != "") {
-		pem, err := os.ReadFile(o.Cert)
+		cert, err := clientCertificate(o.Cert, o.Key)
 		if err != nil {
-			return nil, Failf(wire.BadOptions, "tls.cert: %w", err)
+			return nil, err
 		}
-		cert, err := tls.X509KeyPair(pem, []byte(o.Key))
-		if err != nil {
-			return nil, Failf(wire.BadOptions, "tls.cert and tls.key: %w", err)
-		}
-		ours = &cert
-	}
-	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		p.certWanted = true
-		return ours, nil
+		cfg.Certificates = []tls.Certificate{cert}
 	}
 	return cfg, nil
+}
+
+func clientCertificate(file, key string) (tls.Certificate, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return tls.Certificate{}, Failf(wire.BadOptions, "tls.cert: %w", err)
+	}
+	cert, err := tls.X509KeyPair(pem, []byte(key))
+	if err != nil {
+		return cert, Failf(wire.BadOptions, "tls.cert and tls.key: %w", err)
+	}
+	return cert, nil
 }
 
 func cipherID(name string) (uint16, bool) {
@@ -129,6 +139,10 @@ func cipherID(name string) (uint16, bool) {
 	}
 	return 0, false
 }
+
+// KeepTLS makes the TLS connections of the attempt resume the session of those
+// before them, as FTP servers want it from a data connection.
+func (p *Probe) KeepTLS() { p.sessions = tls.NewLRUClientSessionCache(1) }
 
 // StartTLS speaks TLS on c, takes the facts, and verifies the certificate. It
 // marks the phase tls. It refuses bytes that came before the handshake: they
@@ -154,15 +168,23 @@ func (p *Probe) startTLS(c *Conn, alpn []string) (*Conn, error) {
 	if cfg.NextProtos == nil {
 		cfg.NextProtos = alpn
 	}
+	asked := false
+	own := tls.Certificate{}
+	if len(cfg.Certificates) > 0 {
+		own = cfg.Certificates[0]
+	}
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		asked = true
+		return &own, nil
+	}
+	cfg.ClientSessionCache = p.sessions
 	tc := tls.Client(c, cfg)
 	if err := tc.Handshake(); err != nil {
-		if a, ok := alertOf(err); ok && a == handshakeFailure && p.certWanted {
-			return nil, Failf(wire.Denied, "the server refuses our client certificate, or the lack of one: %w", err)
-		}
-		return nil, HandshakeError(err)
+		return nil, p.handshakeError(err, asked)
 	}
 	st := tc.ConnectionState()
 	p.tlsFacts = tlsFactsOf(&st)
+	p.tlsFacts.ClientCertificate = &asked
 	if err := p.verify(&st, cfg.ServerName, c.host == p.URL.Host); err != nil {
 		return nil, err
 	}
@@ -182,7 +204,7 @@ func (c *Conn) TLSState() *tls.ConnectionState {
 
 // clientAlerts are the alerts (RFC 8446, section 6.2) by which a server asks
 // for a client certificate, or refuses ours.
-var clientAlerts = map[uint8]bool{
+var clientAlerts = map[tls.AlertError]bool{
 	42:  true, // bad_certificate
 	43:  true, // unsupported_certificate
 	44:  true, // certificate_revoked
@@ -193,13 +215,14 @@ var clientAlerts = map[uint8]bool{
 	116: true, // certificate_required
 }
 
-// handshakeFailure is the alert by which servers up to TLS 1.2 may refuse a
-// client without a certificate, among other things.
-const handshakeFailure = 40
+const (
+	alertHandshakeFailure tls.AlertError = 40
+	alertProtocolVersion  tls.AlertError = 70
+)
 
-// alertOf finds the alert that the peer has sent. Package tls keeps its type
-// to itself, a number of eight bits.
-func alertOf(err error) (alert uint8, ok bool) {
+// alertOf finds an alert that the peer has sent. Package tls has a type of its
+// own for it, which it does not export.
+func alertOf(err error) (tls.AlertError, bool) {
 	oe, ok := errors.AsType[*net.OpError](err)
 	if !ok || oe.Op != "remote error" {
 		return 0, false
@@ -208,19 +231,67 @@ func alertOf(err error) (alert uint8, ok bool) {
 	if v.Kind() != reflect.Uint8 {
 		return 0, false
 	}
-	return uint8(v.Uint()), true
+	return tls.AlertError(v.Uint()), true
 }
 
-// HandshakeError words an error of the handshake, or one of the first read
-// behind it.
-func HandshakeError(err error) error {
-	if a, ok := alertOf(err); ok && clientAlerts[a] {
-		return Failf(wire.Denied, "the server refuses our client certificate, or wants one: %w", err)
+// tlsReason words what crypto/tls says, at whatever time: with TLS 1.3 a
+// server refuses a client certificate only after our handshake is over.
+func tlsReason(err error) (wire.Reason, bool) {
+	if a, ok := alertOf(err); ok {
+		if clientAlerts[a] {
+			return wire.Denied, true
+		}
+		return wire.BadTLS, true
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return wire.BadTLS, true
+	}
+	return "", false
+}
+
+// handshakeError words why a handshake failed. Asked says that the server
+// wanted a client certificate.
+func (p *Probe) handshakeError(err error, asked bool) error {
+	a, alert := alertOf(err)
+	given := p.opt.tls.Cert != ""
+	switch {
+	case alert && (clientAlerts[a] || asked && a == alertHandshakeFailure):
+		if given {
+			return Failf(wire.Denied, "the server refuses our client certificate: %w", err)
+		}
+		return Failf(wire.Denied, "the server wants a client certificate (tls.cert, tls.key): %w", err)
+	case alert && a == alertProtocolVersion, strings.Contains(err.Error(), "unsupported protocol version"):
+		return Failf(wire.BadTLS, "the server speaks no TLS version from %s on (tls.min_version, tls.max_version): %w", p.opt.tls.MinVersion, err)
+	case alert && a == alertHandshakeFailure:
+		return Failf(wire.BadTLS, "the server shares no cipher suite or parameter with us: %w", err)
 	}
 	if rh, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return Failf(wire.BadTLS, "the server does not speak TLS here: got %.20q", rh.RecordHeader[:])
 	}
 	return err
+}
+
+// Accepted makes sure that the server takes our client certificate, or does
+// without one. With TLS 1.3 it says so only after the handshake, so that the
+// end of what we send is said, and the server's answer to that awaited for a
+// second at most. Nothing can be sent on c afterwards.
+func (p *Probe) Accepted(c *Conn) error {
+	tc, ok := c.Conn.(*tls.Conn)
+	if !ok || p.tlsFacts == nil || !*p.tlsFacts.ClientCertificate || tc.ConnectionState().Version < tls.VersionTLS13 {
+		return nil
+	}
+	if err := tc.CloseWrite(); err != nil {
+		return p.handshakeError(err, true)
+	}
+	c.SetReadDeadline(time.Now().Add(time.Second))
+	_, err := tc.Read(make([]byte, 1))
+	if _, alert := alertOf(err); alert {
+		return p.handshakeError(err, true)
+	}
+	if errors.Is(err, syscall.ECONNRESET) {
+		return Failf(wire.Denied, "the server resets the connection after it has asked for a client certificate: %w", err)
+	}
+	return c.ctx.Err()
 }
 
 func daysLeft(t time.Time) *float64 {
@@ -237,17 +308,11 @@ func tlsFactsOf(st *tls.ConnectionState) *TLSFacts {
 	if st.CurveID != 0 {
 		f.Group = st.CurveID.String()
 	}
-	for i, c := range st.PeerCertificates {
+	for _, c := range st.PeerCertificates {
 		f.Chain = append(f.Chain, Certificate{
 			Subject: c.Subject.String(), Issuer: c.Issuer.String(), NotAfter: c.NotAfter,
 			DaysLeft: daysLeft(c.NotAfter), SHA256: fingerprint(c),
 		})
-		// a root in the chain is ballast: nobody looks at its dates
-		if root := bytes.Equal(c.RawSubject, c.RawIssuer); i == 0 || !root {
-			if d := daysLeft(c.NotAfter); f.DaysLeft == nil || *d < *f.DaysLeft {
-				f.DaysLeft = d
-			}
-		}
 	}
 	if len(st.PeerCertificates) == 0 {
 		return f
@@ -288,121 +353,231 @@ func keyName(key any) string {
 // tells the causes apart. Own says that the host is the target's, and none
 // that a redirect names: the pins are for that alone.
 func (p *Probe) verify(st *tls.ConnectionState, name string, own bool) error {
-	o, f := &p.opt.tls, p.tlsFacts
+	o, f := p.opt.tls, p.tlsFacts
 	if len(st.PeerCertificates) == 0 {
 		return Failf(wire.BadTLS, "the server sent no certificate")
 	}
-	var pinned bool
-	var err error
+	v := &verification{Probe: p, chain: sentChain(st.PeerCertificates), sent: st.PeerCertificates}
 	if own {
-		pinned, err = p.checkPin(st.PeerCertificates)
+		if err := v.readPins(o.Pin); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	if len(o.ALPN) > 0 && st.NegotiatedProtocol == "" {
-		return Failf(wire.BadTLS, "the server picked none of the protocols %q (ALPN)", o.ALPN)
-	}
-	err = p.verifyChain(st.PeerCertificates, name, pinned)
-	if err == nil {
-		err = p.checkOCSP(st)
-	}
+	err := v.run(name)
 	if r, ok := reasonOf(err); ok && r.Unknown() {
 		return err // our own roots can't be read
 	}
-	verified := err == nil
-	f.Verified = &verified
-	if !o.Verify {
-		return nil
+	if ocspErr := v.checkOCSP(st); err == nil {
+		err = ocspErr
 	}
-	return err
-}
-
-// lacksIssuer says whether the server left out the certificate of its issuer,
-// although that is no root.
-func lacksIssuer(chain []*x509.Certificate, roots *x509.CertPool) bool {
-	leaf := chain[0]
-	if bytes.Equal(leaf.RawSubject, leaf.RawIssuer) {
-		return false
-	}
-	for _, c := range chain[1:] {
-		if bytes.Equal(c.RawSubject, leaf.RawIssuer) {
-			return false
-		}
-	}
-	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: leaf.NotAfter, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
-	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
-	return unknown
-}
-
-func (p *Probe) roots(leaf *x509.Certificate, pinned bool) (*x509.CertPool, error) {
+	f.Verified = new(err == nil)
 	switch {
-	case pinned:
-		pool := x509.NewCertPool()
-		pool.AddCert(leaf)
-		return pool, nil
-	case p.opt.tls.CA != "":
-		return rootsOf(p.opt.tls.CA)
-	}
-	return systemRoots()
-}
-
-func (p *Probe) verifyChain(chain []*x509.Certificate, name string, pinned bool) error {
-	roots, err := p.roots(chain[0], pinned)
-	if err != nil {
+	case o.Verify && err != nil:
 		return err
-	}
-	missing := lacksIssuer(chain, roots)
-	p.tlsFacts.MissingIntermediate = &missing
-	opts := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
-	for _, c := range chain[1:] {
-		opts.Intermediates.AddCert(c)
-	}
-	if _, err = chain[0].Verify(opts); err != nil {
-		return p.chainError(chain, err)
-	}
-	if err := chain[0].VerifyHostname(name); err != nil {
-		return Failf(wire.CertName, "the certificate is for %.200q, not %.80q", p.tlsFacts.Names, name)
+	case !o.Verify && len(v.pins) > 0 && !v.pinned(v.sent[0]):
+		return v.pinError()
+	case len(o.ALPN) > 0 && st.NegotiatedProtocol == "":
+		return Failf(wire.BadTLS, "the server picked none of the protocols %q (ALPN)", o.ALPN)
 	}
 	return nil
 }
 
-func (p *Probe) chainError(chain []*x509.Certificate, err error) error {
-	now := time.Now()
-	if ie, ok := errors.AsType[x509.CertificateInvalidError](err); ok && ie.Reason == x509.Expired {
-		switch c := ie.Cert; {
-		case now.Before(c.NotBefore):
-			return Failf(wire.CertNotYetValid, "the certificate of %.80q is not valid before %s", c.Subject, c.NotBefore.UTC().Format(time.RFC3339))
-		default:
-			return Failf(wire.CertExpired, "the certificate of %.80q expired %s", c.Subject, c.NotAfter.UTC().Format(time.RFC3339))
+// sentChain gives the way from the server's certificate to its authority, as
+// far as the server has sent it. Servers send certificates in any order, and
+// some that don't belong there.
+func sentChain(sent []*x509.Certificate) []*x509.Certificate {
+	chain := sent[:1:1]
+	for last := sent[0]; !selfSigned(last) && len(chain) <= len(sent); {
+		var next *x509.Certificate
+		for _, c := range sent {
+			if !bytes.Equal(c.RawSubject, last.RawIssuer) {
+				continue
+			}
+			if next == nil || last.CheckSignatureFrom(next) != nil { // a namesake
+				next = c
+			}
+		}
+		if next == nil {
+			break
+		}
+		last = next
+		chain = append(chain, last)
+	}
+	return chain
+}
+
+func selfSigned(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.RawIssuer) }
+
+// A verification is one look at the certificates of a server.
+type verification struct {
+	*Probe
+	sent  []*x509.Certificate   // all of them, the server's own first
+	chain []*x509.Certificate   // those that lead from there to the authority
+	found [][]*x509.Certificate // the chains up to an authority, roots included
+	pins  [][]byte
+	roots *x509.CertPool
+}
+
+// run finds out whether the server's certificate is trusted, valid and for the
+// given name, and sets those facts.
+func (v *verification) run(name string) error {
+	f, leaf := v.tlsFacts, v.sent[0]
+	nameErr := leaf.VerifyHostname(name)
+	f.NameMatches = new(nameErr == nil)
+	f.DaysLeft = lowestDays([][]*x509.Certificate{v.chain}, selfSigned)
+	if err := v.setRoots(); err != nil {
+		return err
+	}
+	opts := x509.VerifyOptions{Roots: v.roots, Intermediates: x509.NewCertPool()}
+	for _, c := range v.sent[1:] {
+		opts.Intermediates.AddCert(c)
+	}
+	var err error
+	v.found, err = leaf.Verify(opts)
+	f.Trusted = new(err == nil)
+	f.MissingIntermediate = new(false)
+	if err != nil {
+		f.MissingIntermediate = new(v.lacksIssuer())
+		f.Trusted = new(v.trustedOnce(err, opts))
+		return v.chainError(err)
+	}
+	f.DaysLeft = lowestDays(v.found, nil)
+	switch {
+	case len(v.pins) > 0 && !slices.ContainsFunc(v.found, func(chain []*x509.Certificate) bool { return slices.ContainsFunc(chain, v.pinned) }):
+		f.Trusted = new(false)
+		return v.pinError()
+	case nameErr != nil:
+		return Failf(wire.CertName, "the certificate is for %.200q, not %.80q", f.Names, name)
+	}
+	return nil
+}
+
+// lowestDays gives the days until the first certificate of a chain expires, of
+// the chain that lasts longest. The last certificate of a chain does not count
+// if root says so, or if root is nil: it is the authority, at whose dates
+// nobody looks.
+func lowestDays(chains [][]*x509.Certificate, root func(*x509.Certificate) bool) *float64 {
+	var latest time.Time
+	for _, chain := range chains {
+		end := chain[0].NotAfter
+		for i, c := range chain {
+			if last := i == len(chain)-1; last && i > 0 && (root == nil || root(c)) {
+				continue
+			}
+			if c.NotAfter.Before(end) {
+				end = c.NotAfter
+			}
+		}
+		if end.After(latest) {
+			latest = end
 		}
 	}
-	if *p.tlsFacts.MissingIntermediate {
-		return Failf(wire.CertUntrusted, "no trusted authority: the server does not send the certificate of its issuer %.80q", chain[0].Issuer)
+	return daysLeft(latest)
+}
+
+// setRoots picks the authorities to trust: pinned certificates that were sent,
+// those of tls.ca, or the system's.
+func (v *verification) setRoots() (err error) {
+	for _, c := range v.sent {
+		if v.pinned(c) {
+			if v.roots == nil {
+				v.roots = x509.NewCertPool()
+			}
+			v.roots.AddCert(c)
+		}
+	}
+	switch {
+	case v.roots != nil:
+	case v.opt.tls.CA != "":
+		v.roots, err = rootsOf(v.opt.tls.CA)
+	default:
+		v.roots, err = systemRoots()
+	}
+	return err
+}
+
+// lacksIssuer says whether the server has left out the certificate that would
+// come next in its chain, although that is no authority of ours.
+func (v *verification) lacksIssuer() bool {
+	last := v.chain[len(v.chain)-1]
+	if selfSigned(last) {
+		return false
+	}
+	_, err := last.Verify(x509.VerifyOptions{Roots: v.roots, CurrentTime: last.NotAfter, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
+	return unknown
+}
+
+// trustedOnce says whether the chain that failed with err is, or will be,
+// trusted at a time when its certificates are valid.
+func (v *verification) trustedOnce(err error, opts x509.VerifyOptions) bool {
+	for range v.sent {
+		ie, ok := errors.AsType[x509.CertificateInvalidError](err)
+		if !ok || ie.Reason != x509.Expired {
+			return false
+		}
+		opts.CurrentTime = ie.Cert.NotAfter
+		if time.Now().Before(ie.Cert.NotBefore) {
+			opts.CurrentTime = ie.Cert.NotBefore
+		}
+		if _, err = v.sent[0].Verify(opts); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (v *verification) chainError(err error) error {
+	if ie, ok := errors.AsType[x509.CertificateInvalidError](err); ok && ie.Reason == x509.Expired {
+		c := ie.Cert
+		if time.Now().Before(c.NotBefore) {
+			return Failf(wire.CertNotYetValid, "the certificate of %.80q is not valid before %s", c.Subject, c.NotBefore.UTC().Format(time.RFC3339))
+		}
+		return Failf(wire.CertExpired, "the certificate of %.80q expired %s", c.Subject, c.NotAfter.UTC().Format(time.RFC3339))
+	}
+	last := v.chain[len(v.chain)-1]
+	switch {
+	case *v.tlsFacts.MissingIntermediate && len(v.pins) == 0:
+		return Failf(wire.CertUntrusted, "no trusted authority: the server does not send the certificate of the issuer %.80q of %.80q", last.Issuer, last.Subject)
+	case len(v.chain) == 1 && selfSigned(last) && v.opt.tls.CA == "":
+		return Failf(wire.CertUntrusted, "the certificate of %.80q is self-signed; trust it with tls.ca or tls.pin", last.Subject)
 	}
 	return Failf(wire.CertUntrusted, "%s", ndjson.Cut(strings.TrimPrefix(err.Error(), "x509: "), 200))
 }
 
-// checkPin says whether the leaf itself is pinned, and fails if there are pins
-// and no certificate matches one.
-func (p *Probe) checkPin(chain []*x509.Certificate) (leaf bool, err error) {
-	pins := p.opt.tls.Pin
-	if len(pins) == 0 {
-		return false, nil
+// issuer gives the certificate of the authority that has signed the server's
+// own, or nil.
+func (v *verification) issuer() *x509.Certificate {
+	if len(v.found) > 0 && len(v.found[0]) > 1 {
+		return v.found[0][1]
 	}
-	for i, c := range chain {
-		spki, whole := sha256.Sum256(c.RawSubjectPublicKeyInfo), sha256.Sum256(c.Raw)
-		for _, pin := range pins {
-			want, err := decodePin(pin)
-			if err != nil {
-				return false, err
-			}
-			if bytes.Equal(want, spki[:]) || bytes.Equal(want, whole[:]) {
-				return i == 0, nil
-			}
+	if len(v.chain) > 1 && v.sent[0].CheckSignatureFrom(v.chain[1]) == nil {
+		return v.chain[1]
+	}
+	return nil
+}
+
+func (v *verification) readPins(pins []string) error {
+	for _, s := range pins {
+		pin, err := decodePin(s)
+		if err != nil {
+			return err
 		}
+		v.pins = append(v.pins, pin)
 	}
-	return false, Failf(wire.CertUntrusted, "no certificate matches tls.pin; the server's key is %s", p.tlsFacts.Pin)
+	return nil
+}
+
+func (v *verification) pinned(c *x509.Certificate) bool {
+	if len(v.pins) == 0 {
+		return false
+	}
+	spki, whole := sha256.Sum256(c.RawSubjectPublicKeyInfo), sha256.Sum256(c.Raw)
+	return slices.ContainsFunc(v.pins, func(pin []byte) bool { return bytes.Equal(pin, spki[:]) || bytes.Equal(pin, whole[:]) })
+}
+
+func (v *verification) pinError() error {
+	return Failf(wire.CertUntrusted, "no certificate matches tls.pin; the server's key is %s", v.tlsFacts.Pin)
 }
 
 func decodePin(s string) ([]byte, error) {
@@ -417,61 +592,84 @@ func decodePin(s string) ([]byte, error) {
 	return b, nil
 }
 
-// parseOCSP reads and verifies an OCSP response. An issuer that signs the
-// response itself may enclose its own certificate (RFC 6960, section 4.2.1);
-// package ocsp would have that signed by the issuer as well.
+// parseOCSP reads and verifies an OCSP response. It is signed by the issuer of
+// leaf, or by a responder that the issuer has certified for that (RFC 6960,
+// section 4.2.2.2). An issuer that signs itself may enclose its own certificate
+// (section 4.2.1), which package ocsp would have signed by itself.
 func parseOCSP(b []byte, leaf, issuer *x509.Certificate) (*ocsp.Response, error) {
+	if issuer == nil {
+		return nil, errors.New("the certificate of the issuer, which must vouch for it, is not known")
+	}
 	r, err := ocsp.ParseResponseForCert(b, leaf, issuer)
-	if err == nil || issuer == nil {
-		return r, err
+	if err != nil {
+		enclosed, ownErr := ocsp.ParseResponseForCert(b, leaf, nil)
+		if ownErr != nil || enclosed.Certificate == nil || !enclosed.Certificate.Equal(issuer) {
+			return nil, err
+		}
+		return enclosed, nil // its signature is verified with the enclosed certificate
 	}
-	own, ownErr := ocsp.ParseResponseForCert(b, leaf, nil)
-	if ownErr == nil && own.Certificate != nil && own.Certificate.Equal(issuer) {
-		return own, nil // with issuer nil its signature is verified with the enclosed certificate
+	if c := r.Certificate; c != nil && !c.Equal(issuer) {
+		if !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning) {
+			return nil, fmt.Errorf("it is signed by %.80q, whose certificate is not for OCSP", c.Subject)
+		}
+		if now := time.Now(); now.After(c.NotAfter) || now.Before(c.NotBefore) {
+			return nil, fmt.Errorf("the certificate of its signer %.80q is not valid now", c.Subject)
+		}
 	}
-	return nil, err
+	return r, nil
 }
 
+// tlsFeature is the extension by which a certificate demands a stapled
+// response (RFC 7633), and what it says then.
+var tlsFeature, mustStaple = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, []byte{0x30, 3, 2, 1, 5}
+
 // checkOCSP looks at the stapled response (RFC 6066, section 8).
-func (p *Probe) checkOCSP(st *tls.ConnectionState) error {
-	o, f := &p.opt.tls, p.tlsFacts
+func (v *verification) checkOCSP(st *tls.ConnectionState) error {
+	o, f, leaf := v.opt.tls, v.tlsFacts, st.PeerCertificates[0]
 	if len(st.OCSPResponse) == 0 {
-		if o.OCSP == "require" {
-			return Failf(wire.BadTLS, "the server staples no OCSP response")
+		demanded := slices.ContainsFunc(leaf.Extensions, func(e pkix.Extension) bool {
+			return e.Id.Equal(tlsFeature) && bytes.Equal(e.Value, mustStaple)
+		})
+		if o.OCSP == "require" || demanded && o.OCSP == "check" {
+			return Failf(wire.BadTLS, "the server staples no OCSP response, which %s", map[bool]string{true: "its certificate demands", false: "tls.ocsp requires"}[demanded])
 		}
 		return nil
 	}
-	leaf := st.PeerCertificates[0]
-	var issuer *x509.Certificate
-	for _, c := range st.PeerCertificates[1:] {
-		if bytes.Equal(c.RawSubject, leaf.RawIssuer) {
-			issuer = c
-		}
+	err := v.judgeOCSP(st.OCSPResponse, leaf, v.issuer())
+	if o.OCSP == "ignore" || f.OCSP == "unknown" && o.OCSP != "require" {
+		return nil
 	}
-	r, err := parseOCSP(st.OCSPResponse, leaf, issuer)
+	return err
+}
+
+func (p *Probe) judgeOCSP(b []byte, leaf, issuer *x509.Certificate) error {
+	f, now := p.tlsFacts, time.Now()
+	r, err := parseOCSP(b, leaf, issuer)
+	if err == nil && r.ThisUpdate.After(now.Add(ocspSkew)) {
+		err = fmt.Errorf("it holds only from %s on", r.ThisUpdate.UTC().Format(time.RFC3339))
+	}
 	if err != nil {
 		f.OCSP = "invalid"
-		if o.OCSP == "ignore" {
-			return nil
-		}
 		return Failf(wire.BadTLS, "stapled OCSP response: %w", err)
 	}
 	f.OCSPNextUpdate = r.NextUpdate
-	f.OCSP = map[int]string{ocsp.Good: "good", ocsp.Revoked: "revoked"}[r.Status]
-	if f.OCSP == "" {
-		f.OCSP = "unknown"
-	}
 	switch {
-	case o.OCSP == "ignore":
 	case r.Status == ocsp.Revoked:
+		f.OCSP = "revoked"
 		return Failf(wire.CertRevoked, "the certificate was revoked %s", r.RevokedAt.UTC().Format(time.RFC3339))
-	case !r.NextUpdate.IsZero() && time.Now().After(r.NextUpdate):
+	case !r.NextUpdate.IsZero() && now.After(r.NextUpdate):
+		f.OCSP = "stale"
 		return Failf(wire.BadTLS, "the stapled OCSP response is stale since %s", r.NextUpdate.UTC().Format(time.RFC3339))
-	case r.Status != ocsp.Good && o.OCSP == "require":
+	case r.Status != ocsp.Good:
+		f.OCSP = "unknown"
 		return Failf(wire.BadTLS, "the stapled OCSP response does not know the certificate")
 	}
+	f.OCSP = "good"
 	return nil
 }
+
+// ocspSkew is by how much a responder's clock may be ahead of ours.
+const ocspSkew = 5 * time.Minute
 
 // bundles are where systems keep all their authorities in one file. Reading
 // that alone costs half of what package x509 does, which goes through a folder
@@ -485,48 +683,61 @@ var bundles = []string{
 	"/usr/local/share/certs/ca-root-nss.crt",
 }
 
-var systemRoots = sync.OnceValues(func() (*x509.CertPool, error) {
-	if os.Getenv("SSL_CERT_FILE") == "" && os.Getenv("SSL_CERT_DIR") == "" {
+// systemRoots gives the system's authorities, read when TLS is first used.
+func systemRoots() (*x509.CertPool, error) {
+	if os.Getenv("SSL_CERT_FILE") == "" && os.Getenv("SSL_CERT_DIR") == "" && runtime.GOOS != "darwin" && runtime.GOOS != "windows" {
 		for _, file := range bundles {
-			if pem, err := os.ReadFile(file); err == nil {
-				pool := x509.NewCertPool()
-				if pool.AppendCertsFromPEM(pem) {
-					return pool, nil
-				}
+			if pool, err := rootsOf(file); err == nil {
+				return pool, nil
 			}
 		}
 	}
-	pool, err := x509.SystemCertPool()
+	pool, err := x509.SystemCertPool() // which keeps it
 	if err != nil {
 		return nil, Failf(wire.Local, "the system's authorities: %w", err)
 	}
 	return pool, nil
-})
+}
 
-var rootFiles sync.Map // file name -> rootFile
-
+// A rootFile holds the authorities of a file.
 type rootFile struct {
+	sync.Mutex
 	modified time.Time
 	pool     *x509.CertPool
 }
+
+var rootFiles sync.Map // file name -> *rootFile
 
 // rootsOf reads a file of authorities, again only when it has changed.
 func rootsOf(file string) (*x509.CertPool, error) {
 	fi, err := os.Stat(file)
 	if err != nil {
-		return nil, Failf(wire.BadOptions, "tls.ca: %w", err)
+		return nil, rootsError(err)
 	}
-	if r, ok := rootFiles.Load(file); ok && r.(rootFile).modified.Equal(fi.ModTime()) {
-		return r.(rootFile).pool, nil
+	v, _ := rootFiles.LoadOrStore(file, new(rootFile))
+	r := v.(*rootFile)
+	r.Lock() // many checks may want it at once; one reads
+	defer r.Unlock()
+	if r.pool != nil && r.modified.Equal(fi.ModTime()) {
+		return r.pool, nil
 	}
 	pem, err := os.ReadFile(file)
 	if err != nil {
-		return nil, Failf(wire.BadOptions, "tls.ca: %w", err)
+		return nil, rootsError(err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
 		return nil, Failf(wire.BadOptions, "tls.ca: %s holds no certificate in PEM", file)
 	}
-	rootFiles.Store(file, rootFile{fi.ModTime(), pool})
+	r.modified, r.pool = fi.ModTime(), pool
 	return pool, nil
+}
+
+// rootsError tells the target's fault, a wrong file name, from our own lack of
+// descriptors.
+func rootsError(err error) error {
+	if r, ok := reasonOf(err); ok && r == wire.Local && !errors.Is(err, os.ErrPermission) {
+		return Failf(wire.Local, "tls.ca: %w", err)
+	}
+	return Failf(wire.BadOptions, "tls.ca: %w", err)
 }

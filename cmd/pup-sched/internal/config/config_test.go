@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+	_ "time/tzdata"
 
 	"pup/cmd/internal/catalog"
 	"pup/cmd/internal/schema"
@@ -16,6 +18,7 @@ type httpOptions struct {
 	Headers  map[string]string `json:"headers" doc:"More headers."`
 	Password string            `json:"password" secret:"true" doc:"For basic authentication."`
 	Limit    float64           `json:"limit" doc:"A limit."`
+	Secret   map[string]string `json:"secret_headers" secret:"true" doc:"Credentials."`
 	Steps    []httpStep        `json:"steps" doc:"Steps."`
 	Wait     wire.Duration     `json:"wait" doc:"A wait."`
 }
@@ -149,6 +152,58 @@ name = "a"
 url = "tcp://a:1"
 check = "redis"`,
 			[]string{`{"v":1,"type":"target","name":"a","url":"tcp://a:1","check":"redis","every":"1m"}`}},
+		{"templates", `
+[defaults]
+labels = { env = "prod" }
+http.method = "GET"
+[template.web]
+every = "5m"
+expect = ["http.status == 200"]
+labels = { kind = "web", team = "a" }
+http = { headers = { A = "1" } }
+[template.slow]
+cron = "0 * * * *"
+expect = ["http.status in [200, 503]"]
+[[target]]
+name = "x"
+use = ["web", "slow"]
+url = "http://x/"
+labels.team = "b"
+[[target]]
+name = "y"
+use = ["slow", "web"]
+url = "http://y/"`,
+			[]string{
+				`{"v":1,"type":"target","name":"x","url":"http://x/","http":{"method":"GET","headers":{"A":"1"}},"expect":["http.status in [200, 503]"],"labels":{"env":"prod","kind":"web","team":"b"}}`,
+				`{"v":1,"type":"target","name":"y","url":"http://y/","http":{"method":"GET","headers":{"A":"1"}},"expect":["http.status == 200"],"every":"5m","labels":{"env":"prod","kind":"web","team":"a"}}`,
+			}},
+		{"matrix", `
+[template.web]
+url = "http://${host}:${port}/"
+http.password = "${secret:web}"
+labels.host = "${host}"
+[[target]]
+name = "web-${host}-${port}"
+use = ["web"]
+matrix = { host = ["a", "b"], port = [80, 8080] }`,
+			[]string{
+				`{"v":1,"type":"target","name":"web-a-80","url":"http://a:80/","http":{"password":"${secret:web}"},"every":"1m","labels":{"host":"a"}}`,
+				`{"v":1,"type":"target","name":"web-a-8080","url":"http://a:8080/","http":{"password":"${secret:web}"},"every":"1m","labels":{"host":"a"}}`,
+				`{"v":1,"type":"target","name":"web-b-80","url":"http://b:80/","http":{"password":"${secret:web}"},"every":"1m","labels":{"host":"b"}}`,
+				`{"v":1,"type":"target","name":"web-b-8080","url":"http://b:8080/","http":{"password":"${secret:web}"},"every":"1m","labels":{"host":"b"}}`,
+			}},
+		{"dependencies", `
+defaults.depends_on = ["gw"]
+[[target]]
+name = "gw"
+url = "tcp://gw:1"
+[[target]]
+name = "a"
+url = "tcp://a:1"`,
+			[]string{
+				`{"v":1,"type":"target","name":"gw","url":"tcp://gw:1","every":"1m"}`,
+				`{"v":1,"type":"target","name":"a","url":"tcp://a:1","every":"1m","depends_on":["gw"]}`,
+			}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c, err := loadText(t, test.text)
@@ -159,5 +214,57 @@ check = "redis"`,
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(test.want, "\n"))
 			}
 		})
+	}
+}
+
+func TestPlans(t *testing.T) {
+	c, err := loadText(t, `
+[[window]]
+name = "office"
+days = "mon-fri"
+from = "08:00"
+to = "18:00"
+tz = "Europe/Berlin"
+[[window]]
+name = "patch"
+cron = "0 2 1 * *"
+for = "2h"
+[[window]]
+name = "move"
+begin = 2026-11-28T12:00:00+01:00
+end = 2026-11-28T13:00:00Z
+[[target]]
+name = "a"
+url = "tcp://a:1"
+active = ["office", "move"]
+every = "1h"
+recheck = "10s"
+relax = "2h"
+[[target]]
+name = "b"
+url = "tcp://b:1"
+cron = "30 9 * * sat"
+tz = "America/New_York"
+maintenance = ["patch"]`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range [][]string{
+		{"2026-11-27T16:37:08Z", "2026-11-28T11:37:08Z", "2026-11-28T12:37:08Z", "2026-11-30T07:37:08Z"},
+		{"2026-11-28T14:30:00Z", "2026-12-05T14:30:00Z"},
+	} {
+		due := time.Date(2026, 11, 27, 16, 0, 0, 0, time.UTC).UnixMilli()
+		for _, w := range want {
+			due = c.Targets[i].Due(due)
+			if got := time.UnixMilli(due).UTC().Format(time.RFC3339); got != w {
+				t.Errorf("%s is due at %s, want %s", c.Targets[i].Name(), got, w)
+			}
+		}
+	}
+	if a, b := c.Targets[0].Plan, c.Targets[1].Plan; len(a.Active) != 2 || len(a.Maintenance) != 0 || len(b.Active) != 0 || len(b.Maintenance) != 1 {
+		t.Errorf("plans %+v and %+v", a, b)
+	}
+	if p := c.Targets[0].Plan; p.Failing.Every != 10*time.Second || p.Relaxed.Every != 2*time.Hour || p.RelaxAfter != 24*time.Hour || c.Targets[1].Plan.Failing != nil {
+		t.Errorf("plan %+v", p)
 	}
 }

@@ -3,10 +3,13 @@ package config
 import (
 	"bytes"
 	"fmt"
+	"regexp"
 	"sort"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"pup/cmd/internal/schema"
 )
 
 // An Error is one mistake in a configuration and where it is.
@@ -76,10 +79,11 @@ func caretWidth(e *Error, text, pad string) int {
 
 // Errors are all the mistakes of a configuration.
 type Errors struct {
-	list []*Error
-	more int
-	srcs map[*source]int
-	seen map[mistake]bool
+	list  []*Error
+	more  int // beyond maxErrors
+	again int // known ones
+	srcs  map[*source]int
+	seen  map[mistake]bool
 }
 
 type mistake struct {
@@ -97,6 +101,7 @@ func (es *Errors) add(at place, hint, format string, args ...any) {
 		es.srcs, es.seen = map[*source]int{}, map[mistake]bool{}
 	}
 	if es.seen[mistake{at, msg}] {
+		es.again++
 		return
 	}
 	if len(es.list) >= maxErrors {
@@ -111,6 +116,7 @@ func (es *Errors) add(at place, hint, format string, args ...any) {
 	e.order = es.srcs[at.src]
 	if at.src.data != nil {
 		e.Line, e.Column, e.Text, e.Width = at.locate()
+		e.Text = mask(e.Text)
 	}
 	es.list = append(es.list, e)
 }
@@ -170,6 +176,50 @@ func (es *Errors) List() []*Error {
 	})
 	return es.list
 }
+
+// Credentials that stand in a line where none may stand: values of keys that
+// are called so, and passwords in URLs.
+var (
+	secretValue = regexp.MustCompile(`(?i)(?:pass(?:word|wd|phrase)?|secret\w*|token|credentials?|api_?key|key|cookie|authorization)["']?\s*[=:]\s*("(?:[^"\\]|\\.)*"?|'[^']*'?)`)
+	urlPassword = regexp.MustCompile(`://[^/\s"'@:]*:([^/\s"'@]*)@`)
+)
+
+// mask hides the credentials in a line, which errors show, and which may end
+// in a log. The line keeps its length.
+func mask(line string) string {
+	b := []byte(line)
+	for _, re := range []*regexp.Regexp{secretValue, urlPassword} {
+		for _, m := range re.FindAllSubmatchIndex(b, -1) {
+			if v := string(b[m[2]:m[3]]); schema.IsReference(strings.Trim(v, `"'`)) {
+				continue
+			}
+			for i := m[2]; i < m[3]; i++ {
+				if b[i] != '"' && b[i] != '\'' {
+					b[i] = '*'
+				}
+			}
+		}
+	}
+	return string(b)
+}
+
+// hide covers up the place of the last mistake, whose value is a credential.
+func (es *Errors) hide() {
+	if len(es.list) == 0 {
+		return
+	}
+	e := es.list[len(es.list)-1]
+	rs := []rune(e.Text)
+	for i := e.Column - 1; i < min(len(rs), e.Column-1+e.Width); i++ {
+		if rs[i] != '"' && rs[i] != '\'' {
+			rs[i] = '*'
+		}
+	}
+	e.Text = string(rs)
+}
+
+// count is the number of mistakes found so far.
+func (es *Errors) count() int { return len(es.list) + es.more + es.again }
 
 // err is nil when there are no mistakes.
 func (es *Errors) err() error {

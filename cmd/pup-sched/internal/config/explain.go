@@ -41,7 +41,8 @@ func explain(m *merged, t *sched.Target) *Explanation {
 				e.set(key.Name+"."+o.key, &o.value, a, o.at)
 			}
 		}
-		if !found && key.Default != "" {
+		idle := k == keyEvery && m.set[keyCron] != nil || k == keyTZ && m.set[keyCron] == nil || k == keyRelaxAfter && m.set[keyRelax] == nil
+		if !found && key.Default != "" && !idle {
 			e.Settings = append(e.Settings, Setting{key.Name, key.Default, "built in", ""})
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"pup/cmd/internal/wire"
+	"pup/cmd/pup-sched/internal/cron"
 )
 
 // A Type is what a key takes.
@@ -21,6 +22,7 @@ const (
 	Switch    Type = "boolean"
 	TextTable Type = "table of strings"
 	Lists     Type = "table of lists"
+	Instant   Type = "date and time"
 )
 
 // A Key is a key of pup.toml: the loader and the manual both read this
@@ -30,10 +32,23 @@ type Key struct {
 	Type    Type
 	Default string // as the manual shows it
 	Doc     string
-	Own     bool // only for one target, not in [defaults] or a template
+	Where   Scope
 
 	check func(v *value) error
 }
+
+// A Scope is the set of tables that may hold a key.
+type Scope uint8
+
+// The tables of settings.
+const (
+	InTarget Scope = 1 << iota
+	InTemplate
+	InDefaults
+	InLine // of a source
+
+	Anywhere = InTarget | InTemplate | InDefaults | InLine
+)
 
 // The keys of a target, in the order of targetKeys.
 const (
@@ -41,30 +56,49 @@ const (
 	keyURL
 	keyCheck
 	keyEnabled
+	keyUse
+	keyMatrix
 	keyEvery
+	keyCron
+	keyTZ
+	keyActive
+	keyMaintenance
+	keyRecheck
+	keyRelax
+	keyRelaxAfter
 	keyTimeout
 	keyExpect
 	keyWarn
 	keyRetries
 	keyRetryWait
+	keyDependsOn
 	keyLabels
 	keyCount
 )
 
-// targetKeys are the keys of [[target]], and those that are not a target's own
-// of [defaults] too.
+// targetKeys are the keys of [[target]], [template.NAME] and [defaults].
 var targetKeys = [keyCount]Key{
-	keyName:      {"name", Text, "", "The identity of the target, unique in the whole configuration: letters, digits and . _ : @ / -, at most 128.", true, checkName},
-	keyURL:       {"url", Text, "", "What to check, and where. The scheme picks the check.", true, nil},
-	keyCheck:     {"check", Text, "", "The check, where the scheme of the url does not pick it.", false, nil},
-	keyEnabled:   {"enabled", Switch, "true", "false takes the target out; what it says is still checked.", false, nil},
-	keyEvery:     {"every", Span, "60s", "How often the target is due. When exactly follows from its name, so that targets are spread evenly and keep their place over restarts.", false, checkEvery},
-	keyTimeout:   {"timeout", Span, "pup-probe's, 10s", "Wall clock for a whole attempt.", false, checkPositive},
-	keyExpect:    {"expect", Texts, "the check's own", "Expressions over the result that must hold, else the target is down.", false, nil},
-	keyWarn:      {"warn", Texts, "", "Expressions that must hold, else the target is degraded.", false, nil},
-	keyRetries:   {"retries", Count, "0", "How often a failed attempt is repeated within the run, at most 20.", false, checkRetries},
-	keyRetryWait: {"retry_wait", Span, "1s", "The pause before a repeated attempt.", false, nil},
-	keyLabels:    {"labels", TextTable, "", "Copied to every result. Those of [defaults] and of the target are merged.", false, checkLabels},
+	keyName:        {"name", Text, "", "The identity of the target, unique in the whole configuration: letters, digits and . _ : @ / -, at most 128.", InTarget | InLine, nil},
+	keyURL:         {"url", Text, "", "What to check, and where. The scheme picks the check, see pup-checks(7).", InTarget | InTemplate | InLine, nil},
+	keyCheck:       {"check", Text, "", "The check, where the scheme of the url does not pick it.", Anywhere, nil},
+	keyEnabled:     {"enabled", Switch, "true", "false takes the target out; what it says is still checked.", Anywhere, nil},
+	keyUse:         {"use", Texts, "", "Names of templates whose settings the target takes over, later ones on top of earlier ones.", InTarget, nil},
+	keyMatrix:      {"matrix", Lists, "", "Makes a target of every combination of the values: where a string of the target or of its templates says ${KEY}, each gets its own.", InTarget, checkMatrix},
+	keyEvery:       {"every", Span, "60s", "How often the target is due. When exactly follows from its name, so that targets are spread evenly and keep their place over restarts.", Anywhere, checkEvery},
+	keyCron:        {"cron", Text, "", "When the target is due, instead of every: minute, hour, day of month, month and day of week, or the second in front of these, as crontab(5) has them.", Anywhere, checkCron},
+	keyTZ:          {"tz", Text, "UTC", "The time zone of cron, such as Europe/Berlin.", Anywhere, checkZone},
+	keyActive:      {"active", Texts, "", "Names of windows; the target is due only while one of them is open.", Anywhere, nil},
+	keyMaintenance: {"maintenance", Texts, "", "Names of windows; while one of them is open, the lines of the target say so, and pup-route does not raise an alarm.", Anywhere, nil},
+	keyRecheck:     {"recheck", Span, "", "How often the target is due while it is not up, if pup-sched is told so (--control).", Anywhere, checkEvery},
+	keyRelax:       {"relax", Span, "", "How often the target is due once it has been up for long, if pup-sched is told so (--control).", Anywhere, checkEvery},
+	keyRelaxAfter:  {"relax_after", Span, "24h", "How long that is.", Anywhere, checkPositive},
+	keyTimeout:     {"timeout", Span, "pup-probe's, 10s", "Wall clock for a whole attempt.", Anywhere, checkPositive},
+	keyExpect:      {"expect", Texts, "the check's own", "Expressions over the result that must hold, else the target is down.", Anywhere, nil},
+	keyWarn:        {"warn", Texts, "", "Expressions that must hold, else the target is degraded.", Anywhere, nil},
+	keyRetries:     {"retries", Count, "0", "How often a failed attempt is repeated within the run, at most 20.", Anywhere, checkRetries},
+	keyRetryWait:   {"retry_wait", Span, "1s", "The pause before a repeated attempt.", Anywhere, nil},
+	keyDependsOn:   {"depends_on", Texts, "", "Names of targets without which this one can't work; pup-route blames them and not this one.", Anywhere, nil},
+	keyLabels:      {"labels", TextTable, "", "Copied to every result. Those of [defaults], of the templates and of the target are merged.", Anywhere, checkLabels},
 }
 
 var targetKeyIndex = indexKeys(targetKeys[:])
@@ -77,24 +111,24 @@ func indexKeys(keys []Key) map[string]int {
 	return m
 }
 
-// accept says what is wrong with a value for the key, and what to write.
-func (k *Key) accept(v *value) (problem error, hint string) {
+// accept says what is wrong with a value for the key, and what to write instead.
+func (k *Key) accept(v *value) (hint string, problem error) {
 	switch k.Type {
 	case Text:
 		if v.kind != stringKind {
-			return fmt.Errorf("%s takes a string, not %s", k.Name, v.kind), `write it in quotes: ` + k.Name + ` = "…"`
+			return `write it in quotes: ` + k.Name + ` = "…"`, fmt.Errorf("%s takes a string, not %s", k.Name, v.kind)
 		}
 		if strings.TrimSpace(v.text) == "" {
-			return fmt.Errorf("%s is empty", k.Name), ""
+			return "", fmt.Errorf("%s is empty", k.Name)
 		}
 	case Texts:
 		hint = `write ` + k.Name + ` = ["…", "…"]`
 		if v.kind != arrayKind {
-			return fmt.Errorf("%s takes a list of strings, not %s", k.Name, v.kind), hint
+			return hint, fmt.Errorf("%s takes a list of strings, not %s", k.Name, v.kind)
 		}
 		for i := range v.items {
 			if v.items[i].kind != stringKind {
-				return fmt.Errorf("%s takes a list of strings, and one element is %s", k.Name, v.items[i].kind), hint
+				return hint, fmt.Errorf("%s takes a list of strings, and one element is %s", k.Name, v.items[i].kind)
 			}
 		}
 	case Span:
@@ -103,51 +137,51 @@ func (k *Key) accept(v *value) (problem error, hint string) {
 			if v.kind == intKind && v.text != "0" {
 				hint = fmt.Sprintf(`write %s = "%ss" for seconds (units: ms, s, m, h, d, w)`, k.Name, v.text)
 			}
-			return fmt.Errorf("%s takes a duration, not %s", k.Name, v.kind), hint
+			return hint, fmt.Errorf("%s takes a duration, not %s", k.Name, v.kind)
 		}
 		d, err := wire.ParseDuration(v.text)
 		if err != nil {
-			return fmt.Errorf("%s: %.80q is not a duration", k.Name, v.text), hint
+			return hint, fmt.Errorf("%s: %.80q is not a duration", k.Name, v.text)
 		}
 		if d < 0 {
-			return fmt.Errorf("%s must not be negative", k.Name), ""
+			return "", fmt.Errorf("%s must not be negative", k.Name)
 		}
 	case Count:
 		if v.kind != intKind {
-			return fmt.Errorf("%s takes an integer, not %s", k.Name, v.kind), ""
+			return "", fmt.Errorf("%s takes an integer, not %s", k.Name, v.kind)
 		}
 		if _, err := parseInt(v.text); err != nil {
-			return fmt.Errorf("%s: %w", k.Name, err), ""
+			return "", fmt.Errorf("%s: %w", k.Name, err)
 		}
 	case Switch:
 		if v.kind != boolKind {
-			return fmt.Errorf("%s takes true or false, not %s", k.Name, v.kind), ""
+			return "", fmt.Errorf("%s takes true or false, not %s", k.Name, v.kind)
 		}
 	case TextTable:
 		if v.kind != tableKind {
-			return fmt.Errorf("%s takes a table of strings, not %s", k.Name, v.kind), `write ` + k.Name + ` = { key = "value" }`
+			return `write ` + k.Name + ` = { key = "value" }`, fmt.Errorf("%s takes a table of strings, not %s", k.Name, v.kind)
+		}
+	case Instant:
+		if v.kind != stringKind && v.kind != timeKind {
+			return "", fmt.Errorf("%s takes a date and time, not %s", k.Name, v.kind)
+		}
+		if _, err := parseInstant(v.text); err != nil {
+			return "", fmt.Errorf("%s: %w", k.Name, err)
 		}
 	case Lists:
 		if v.kind != tableKind {
-			return fmt.Errorf("%s takes a table of lists, not %s", k.Name, v.kind), `write ` + k.Name + ` = { key = ["a", "b"] }`
+			return `write ` + k.Name + ` = { key = ["a", "b"] }`, fmt.Errorf("%s takes a table of lists, not %s", k.Name, v.kind)
 		}
 	}
 	if k.check != nil {
-		return k.check(v), ""
+		return "", k.check(v)
 	}
-	return nil, ""
+	return "", nil
 }
 
 // maxName bounds names: they go into the environment of hooks and into the
 // names of files.
 const maxName = 128
-
-func checkName(v *value) error {
-	if err := nameError(v.text); err != nil {
-		return fmt.Errorf("name: %w", err)
-	}
-	return nil
-}
 
 func nameError(s string) error {
 	if len(s) > maxName {
@@ -178,11 +212,11 @@ func checkEvery(v *value) error {
 	d, _ := wire.ParseDuration(v.text)
 	switch every := time.Duration(d); {
 	case every < minEvery:
-		return fmt.Errorf("every must be at least %s", wire.Duration(minEvery))
+		return fmt.Errorf("an interval must be at least %s", wire.Duration(minEvery))
 	case every > maxEvery:
-		return fmt.Errorf("every must be at most %s", wire.Duration(maxEvery))
+		return fmt.Errorf("an interval must be at most %s", wire.Duration(maxEvery))
 	case every%time.Millisecond != 0:
-		return fmt.Errorf("every must be a whole number of milliseconds")
+		return fmt.Errorf("an interval must be a whole number of milliseconds")
 	}
 	return nil
 }
@@ -227,4 +261,56 @@ func parseInt(text string) (int64, error) {
 		return 0, fmt.Errorf("%.40s does not fit into 64 bits", text)
 	}
 	return n, nil
+}
+
+func checkCron(v *value) error {
+	if _, err := cron.Parse(v.text); err != nil {
+		return fmt.Errorf("cron: %w", err)
+	}
+	return nil
+}
+
+func checkZone(v *value) error {
+	if _, err := loadZone(v.text); err != nil {
+		return fmt.Errorf("tz: %w", err)
+	}
+	return nil
+}
+
+// loadZone finds a time zone by its name. The host's own zone has none: two
+// hosts with one configuration are to write the same runs.
+func loadZone(name string) (*time.Location, error) {
+	if name == "Local" || name == "" {
+		return nil, fmt.Errorf("%q names no time zone; write one such as Europe/Berlin", name)
+	}
+	loc, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, fmt.Errorf("there is no time zone %.60q; write one such as Europe/Berlin", name)
+	}
+	return loc, nil
+}
+
+// maxMatrix bounds the targets that one matrix makes.
+const maxMatrix = 100_000
+
+func checkMatrix(v *value) error {
+	n := 1
+	for i := range v.table.members {
+		m := &v.table.members[i]
+		if m.value.kind != arrayKind || len(m.value.items) == 0 {
+			return fmt.Errorf("matrix key %.40q takes a list of values", m.key)
+		}
+		for j := range m.value.items {
+			if k := m.value.items[j].kind; k != stringKind && k != intKind {
+				return fmt.Errorf("matrix key %.40q holds %s; write strings or integers", m.key, k)
+			}
+		}
+		if n *= len(m.value.items); n > maxMatrix {
+			return fmt.Errorf("the matrix makes more than %d targets", maxMatrix)
+		}
+	}
+	if len(v.table.members) == 0 {
+		return fmt.Errorf("the matrix is empty")
+	}
+	return nil
 }

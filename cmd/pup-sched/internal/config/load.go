@@ -28,6 +28,13 @@ type Options struct {
 	Stdin     io.Reader // for the path "-"
 	MaxRecord int       // bytes of a line; 0: ndjson.MaxWrite
 	Explain   string    // a name whose settings are wanted with their places
+
+	// Fetch gives what a source prints. Without it, sources are not asked.
+	Fetch func(*Source) ([]byte, error)
+
+	// Keep says which of the targets to keep, by name and labels; all if nil.
+	// The others are checked, too.
+	Keep func(name string, label func(key string) string) bool
 }
 
 // A Config is a configuration without mistakes.
@@ -35,6 +42,9 @@ type Config struct {
 	Targets   []sched.Target // those that are enabled, in the order of the files
 	Digest    string         // changes with the content of the files
 	Explained *Explanation   // of the target that Options.Explain names
+	Sources   []*Source
+	Files     []string // that were read, and the folders of patterns
+	Warnings  error    // what is wrong with what sources print, an *Errors or nil
 }
 
 // Load reads the files and folders; "-" is standard input. An error that is
@@ -43,7 +53,8 @@ func Load(paths []string, opt Options) (*Config, error) {
 	if opt.MaxRecord == 0 {
 		opt.MaxRecord = ndjson.MaxWrite
 	}
-	l := &loader{opt: opt, probs: &Errors{}, seen: map[string]bool{}, digest: sha256.New(), templates: map[string]*layer{}, tls: opt.Checks.TLSOptions()}
+	l := &loader{opt: opt, probs: &Errors{}, warnings: &Errors{}, seen: map[string]bool{}, digest: sha256.New(), tls: opt.Checks.TLSOptions(),
+		templates: map[string]*template{}, windows: map[string]*sched.Window{}, windowAt: map[string]place{}}
 	for _, p := range paths {
 		if err := l.open(p); err != nil {
 			return nil, err
@@ -53,7 +64,7 @@ func Load(paths []string, opt Options) (*Config, error) {
 	if err := l.probs.err(); err != nil {
 		return nil, err
 	}
-	c := &Config{Targets: slices.Clip(l.targets), Digest: hex.EncodeToString(l.digest.Sum(nil))[:12], Explained: l.explained}
+	c := &Config{Targets: slices.Clip(l.targets), Digest: hex.EncodeToString(l.digest.Sum(nil))[:12], Explained: l.explained, Sources: l.feeds, Files: l.files, Warnings: l.warnings.err()}
 	if len(l.targets) > 100_000 {
 		l.sources = nil
 		debug.FreeOSMemory() // what loading took beyond what is kept
@@ -69,11 +80,18 @@ type loader struct {
 	sources   []*source
 	digest    hash.Hash
 	defaults  *layer
-	templates map[string]*layer
+	templates map[string]*template
+	windows   map[string]*sched.Window
+	windowAt  map[string]place
+	feeds     []*Source
+	files     []string
+	warnings  *Errors // about sources
+	partial   bool    // not all sources have been read
 
 	names     map[uint64]uint32 // hash of a name -> index in origins
 	origins   []origin
 	targets   []sched.Target
+	needs     []need
 	plans     map[planKey]*sched.Plan
 	arena     arena
 	scratch   []byte
@@ -153,6 +171,7 @@ func (l *loader) file(path string) error {
 		return err
 	}
 	l.seen[abs] = true
+	l.files = append(l.files, path)
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return tidyPath(err)
@@ -160,16 +179,26 @@ func (l *loader) file(path string) error {
 	if len(data) > math.MaxInt32 {
 		return fmt.Errorf("%s: larger than 2 GiB", path)
 	}
-	l.scan(&source{name: path, path: abs, data: data}, filepath.Dir(path))
+	l.scan(&source{name: path, data: data}, filepath.Dir(path))
 	return nil
 }
 
 // scan reads everything but the targets of a source, and what it includes. The
-// targets come when all templates are known.
+// targets come when all templates and windows are known.
 func (l *loader) scan(src *source, dir string) {
 	l.sources = append(l.sources, src)
 	l.digest.Write(src.data)
-	root := read(src, l.probs, nil)
+	scanSource := func(t *table) { l.scanSource(t, dir) }
+	isOther := func(array string) bool { return array == "window" || array == "source" }
+	root := read(src, l.probs, isOther, func(array string, elem *table) {
+		switch {
+		case elem.broken:
+		case array == "window":
+			l.scanWindow(elem)
+		default:
+			scanSource(elem)
+		}
+	})
 	for i := range root.members {
 		m := &root.members[i]
 		switch m.key {
@@ -177,18 +206,37 @@ func (l *loader) scan(src *source, dir string) {
 			l.include(m, dir)
 		case "defaults":
 			l.scanDefaults(m)
+		case "template":
+			l.scanTemplates(m)
+		case "window":
+			l.elements(m, l.scanWindow)
+		case "source":
+			l.elements(m, scanSource)
 		case "target":
-			if m.value.kind != arrayKind {
-				l.probs.add(m.at, "write [[target]], once for each", "target is a list of tables, not %s", m.value.kind)
-			}
+			l.elements(m, func(*table) {})
 		default:
 			l.probs.add(m.at, hint(m.key, sections), "unknown key %q at the top level", m.key)
 		}
 	}
 }
 
+// elements calls f for the tables of an array that is written inline.
+func (l *loader) elements(m *member, f func(*table)) {
+	if m.value.kind != arrayKind {
+		l.probs.add(m.at, fmt.Sprintf("write [[%s]], once for each", m.key), "%s is a list of tables, not %s", m.key, m.value.kind)
+		return
+	}
+	for i := range m.value.items {
+		if v := &m.value.items[i]; v.kind != tableKind {
+			l.probs.add(v.at, "", "a %s is a table, not %s", m.key, v.kind)
+		} else {
+			f(v.table)
+		}
+	}
+}
+
 // sections are the keys of the top level.
-var sections = []string{"include", "defaults", "target"}
+var sections = []string{"include", "defaults", "template", "target", "window", "source"}
 
 // hint words what schema.DidYouMean knows as a sentence of its own.
 func hint(got string, names []string) string {
@@ -198,9 +246,10 @@ func hint(got string, names []string) string {
 // Nearest gives "; did you mean …?" for a name that does not exist.
 func Nearest(got string, names []string) string { return schema.DidYouMean(got, names) }
 
+var includeKey = Key{Name: "include", Type: Texts, Doc: "More files and folders to read, as patterns, relative to the file that names them. A file is read once, however often it is named."}
+
 func (l *loader) include(m *member, dir string) {
-	k := Key{Name: "include", Type: Texts}
-	if err, h := k.accept(&m.value); err != nil {
+	if h, err := includeKey.accept(&m.value); err != nil {
 		l.probs.add(m.value.at, h, "%v", err)
 		return
 	}
@@ -210,6 +259,7 @@ func (l *loader) include(m *member, dir string) {
 		if !filepath.IsAbs(pattern) {
 			pattern = filepath.Join(dir, pattern)
 		}
+		l.files = append(l.files, filepath.Dir(pattern))
 		files, err := filepath.Glob(pattern)
 		switch {
 		case err != nil:
@@ -233,7 +283,7 @@ func (l *loader) scanDefaults(m *member) {
 		l.probs.add(m.at, "write [defaults]", "defaults is a table, not %s", m.value.kind)
 		return
 	}
-	d := l.layer(m.value.table, "[defaults]", false)
+	d := l.layer(m.value.table, "[defaults]", InDefaults)
 	if l.defaults == nil {
 		l.defaults = d
 		return
@@ -257,6 +307,34 @@ func (l *loader) scanDefaults(m *member) {
 	}
 }
 
+// A template is a table of settings that targets take over.
+type template struct {
+	table *table
+	layer *layer
+}
+
+func (l *loader) scanTemplates(m *member) {
+	if m.value.kind != tableKind {
+		l.probs.add(m.at, "write [template.NAME]", "template is a table of tables, not %s", m.value.kind)
+		return
+	}
+	for i := range m.value.table.members {
+		t := &m.value.table.members[i]
+		switch {
+		case t.value.kind != tableKind:
+			l.probs.add(t.at, "write [template.NAME]", "a template is a table, not %s", t.value.kind)
+		case nameError(t.key) != nil:
+			l.probs.add(t.at, "", "template: %v", nameError(t.key))
+		case l.templates[t.key] != nil:
+			l.probs.add(t.at, "", "the name %q is taken by the template at %s", t.key, l.templates[t.key].table.at)
+		default:
+			l.templates[t.key] = &template{t.value.table, l.layer(t.value.table, templateName(t.key), InTemplate)}
+		}
+	}
+}
+
+func templateName(name string) string { return "[template." + name + "]" }
+
 func findMember(ms []*member, key string) *member {
 	for _, m := range ms {
 		if m.key == key {
@@ -273,25 +351,22 @@ func (l *loader) build() {
 	if l.defaults == nil {
 		l.defaults = &layer{name: "[defaults]"}
 	}
+	isTarget := func(array string) bool { return array == "target" }
 	for _, src := range l.sources {
-		root := read(src, l.probs, func(array string, elem *table) {
-			if array == "target" && !elem.broken {
+		root := read(src, l.probs, isTarget, func(_ string, elem *table) {
+			if !elem.broken {
 				l.target(elem)
 			}
 		})
-		v := root.get("target")
-		if v == nil || v.kind != arrayKind {
-			continue
-		}
-		for i := range v.items {
-			if v.items[i].kind != tableKind {
-				l.probs.add(v.items[i].at, "", "a target is a table, not %s", v.items[i].kind)
-				continue
+		for i := range root.members {
+			if m := &root.members[i]; m.key == "target" && m.value.kind == arrayKind {
+				l.elements(m, l.target)
 			}
-			l.target(v.items[i].table)
 		}
 	}
-	if len(l.origins) == 0 && len(l.probs.list) == 0 && len(l.sources) > 0 {
+	l.buildSources()
+	l.checkNeeds()
+	if len(l.origins) == 0 && len(l.feeds) == 0 && len(l.probs.list) == 0 && len(l.sources) > 0 {
 		l.probs.add(place{src: &source{name: l.sources[0].name}}, "write one:\n        [[target]]\n        name = \"www\"\n        url  = \"https://www.example.org/\"", "no target")
 	}
 	l.names, l.origins = nil, nil

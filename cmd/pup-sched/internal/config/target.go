@@ -13,6 +13,7 @@ import (
 	"pup/cmd/internal/ndjson"
 	"pup/cmd/internal/schema"
 	"pup/cmd/internal/wire"
+	"pup/cmd/pup-sched/internal/cron"
 	"pup/cmd/pup-sched/internal/sched"
 )
 
@@ -28,17 +29,17 @@ type layer struct {
 }
 
 // layer sorts the members of a table by what they mean. Wrong ones are
-// reported and left out. own allows the keys that only a target has.
-func (l *loader) layer(t *table, name string, own bool) *layer {
+// reported and left out.
+func (l *loader) layer(t *table, name string, scope Scope) *layer {
 	a := &layer{name: name}
 	for i := range t.members {
 		m := &t.members[i]
 		k, ok := targetKeyIndex[m.key]
 		switch {
-		case ok && targetKeys[k].Own && !own:
+		case ok && targetKeys[k].Where&scope == 0:
 			l.probs.add(m.at, "", "%s belongs to a target, not to %s", m.key, name)
 		case ok:
-			if err, h := targetKeys[k].accept(&m.value); err != nil {
+			if h, err := targetKeys[k].accept(&m.value); err != nil {
 				l.probs.add(m.value.at, h, "%v", err)
 			} else {
 				a.set[k] = m
@@ -53,6 +54,11 @@ func (l *loader) layer(t *table, name string, own bool) *layer {
 			}
 		default:
 			l.probs.add(m.at, hint(m.key, l.knownKeys()), "unknown key %q in %s", m.key, name)
+		}
+	}
+	for _, k := range []int{keyCron, keyTZ} {
+		if a.set[k] != nil && a.set[keyEvery] != nil {
+			l.probs.add(a.set[k].at, "", "every and %s exclude each other", targetKeys[k].Name)
 		}
 	}
 	return a
@@ -74,18 +80,24 @@ func (l *loader) knownKeys() []string {
 
 // A merged target is its layers laid over one another, the last on top.
 type merged struct {
-	layers  []*layer
-	set     [keyCount]*member
-	options []*member // the last word on each; tables are merged when encoded
+	layers []*layer
+	set    [keyCount]*member // the last word on each
 }
 
-func merge(layers ...*layer) *merged {
+func merge(layers []*layer) *merged {
 	m := &merged{layers: layers}
 	for _, a := range layers {
 		for i, s := range a.set {
 			if s != nil {
 				m.set[i] = s
 			}
+		}
+		// what says when on a higher layer replaces the other way below
+		switch {
+		case a.set[keyEvery] != nil:
+			m.set[keyCron], m.set[keyTZ] = nil, nil
+		case a.set[keyCron] != nil:
+			m.set[keyEvery] = nil
 		}
 	}
 	return m
@@ -106,44 +118,104 @@ func (m *merged) span(k int) time.Duration {
 // defaultEvery is the interval where none is given.
 const defaultEvery = time.Minute
 
-type planKey struct{ every time.Duration }
-
-// target makes a target of a table.
+// target makes the target of a table, or those of its matrix.
 func (l *loader) target(t *table) {
-	own := l.layer(t, "[[target]]", true)
-	m := merge(l.defaults, own)
-	name := own.set[keyName]
+	matrix := t.get(targetKeys[keyMatrix].Name)
+	if matrix == nil {
+		l.layered(t, nil)
+		return
+	}
+	if h, err := targetKeys[keyMatrix].accept(matrix); err != nil {
+		l.probs.add(matrix.at, h, "%v", err)
+		return
+	}
+	for _, r := range rows(matrix) {
+		l.layered(l.expand(t, r), r)
+	}
+}
+
+// layered lays a target over its templates and the defaults.
+func (l *loader) layered(t *table, r row) {
+	own := l.layer(t, "[[target]]", InTarget)
+	layers := []*layer{l.defaults}
+	if use := own.set[keyUse]; use != nil {
+		layers = append(layers, l.templateLayers(&use.value, r)...)
+	}
+	l.one(merge(append(layers, own)), t)
+}
+
+// templateLayers finds the templates that are used, with the values of a row
+// of the matrix if there is one.
+func (l *loader) templateLayers(use *value, r row) []*layer {
+	var layers []*layer
+	for i := range use.items {
+		name := use.items[i].text
+		known := l.templates[name]
+		switch {
+		case known == nil:
+			l.probs.add(use.items[i].at, hint(name, keysOf(l.templates)), "there is no template %q", name)
+		case r == nil:
+			layers = append(layers, known.layer)
+		default:
+			layers = append(layers, l.layer(l.expand(known.table, r), templateName(name), InTemplate))
+		}
+	}
+	return layers
+}
+
+// one makes one target.
+func (l *loader) one(m *merged, t *table) {
+	name := m.set[keyName]
 	if name == nil {
 		if t.get("name") == nil {
 			l.probs.add(t.at, "", "the target has no name")
 		}
 		return
 	}
+	if err := nameError(name.value.text); err != nil {
+		l.probs.add(name.value.at, "", "name: %v", err)
+		return
+	}
 	if !l.claim(name) {
 		return
 	}
-	before := len(l.probs.list) + l.probs.more
-	head := l.head(m, t)
-	if len(l.probs.list)+l.probs.more > before {
+	before := l.probs.count()
+	plan := l.plan(m)
+	head := l.head(m, t, plan)
+	if l.probs.count() > before {
 		return
 	}
 	if n := len(head) + len(name.value.text) + sched.TailMax; n > l.opt.MaxRecord {
 		l.probs.add(name.value.at, "shorten its options, or allow longer lines with --max-record", "the line of the target takes up to %d bytes, and a line has at most %d", n, l.opt.MaxRecord)
 		return
 	}
-	target := sched.Target{Head: l.arena.keep(head), Plan: l.plan(m)}
+	target := sched.Target{Head: l.arena.keep(head), Plan: plan}
 	if l.opt.Explain == name.value.text {
 		l.explained = explain(m, &target)
 	}
 	if on := m.set[keyEnabled]; on != nil && on.value.text == "false" {
 		return
 	}
-	l.targets = append(l.targets, target)
+	if l.opt.Keep == nil || l.opt.Keep(name.value.text, m.label) {
+		l.targets = append(l.targets, target)
+	}
+}
+
+// label gives the value of a label, or "".
+func (m *merged) label(key string) string {
+	for _, a := range slices.Backward(m.layers) {
+		if s := a.set[keyLabels]; s != nil {
+			if v := s.value.table.get(key); v != nil {
+				return v.text
+			}
+		}
+	}
+	return ""
 }
 
 // claim takes a name, and reports it when it is taken.
 func (l *loader) claim(name *member) bool {
-	key := fingerprint(name.value.text)
+	key := sched.Hash(name.value.text)
 	if i, ok := l.names[key]; ok && l.origins[i].name == name.value.text {
 		l.probs.add(name.value.at, "a name is an identity; give each target its own", "the name %q is taken by the target at %s", name.value.text, l.origins[i].at)
 		return false
@@ -153,30 +225,109 @@ func (l *loader) claim(name *member) bool {
 	return true
 }
 
-// fingerprint is FNV-1a.
-func fingerprint(s string) uint64 {
-	h := uint64(14695981039346656037)
-	for i := range len(s) {
-		h = (h ^ uint64(s[i])) * 1099511628211
-	}
-	return h
+// A planKey tells plans apart.
+type planKey struct {
+	every, recheck, relax, relaxAfter time.Duration
+	cron, tz, active, maintenance     string
 }
 
+// plan finds the plan of a target among those that there are, or makes it.
 func (l *loader) plan(m *merged) *sched.Plan {
-	key := planKey{every: defaultEvery}
-	if m.set[keyEvery] != nil {
-		key.every = m.span(keyEvery)
+	key := planKey{cron: m.text(keyCron), tz: m.text(keyTZ), active: joinTexts(m.set[keyActive]), maintenance: joinTexts(m.set[keyMaintenance])}
+	if key.cron == "" {
+		if key.every = defaultEvery; m.set[keyEvery] != nil {
+			key.every = m.span(keyEvery)
+		}
 	}
-	p := l.plans[key]
-	if p == nil {
-		p = &sched.Plan{Every: key.every}
-		l.plans[key] = p
+	key.recheck, key.relax = m.span(keyRecheck), m.span(keyRelax)
+	if key.relax > 0 {
+		if key.relaxAfter = 24 * time.Hour; m.set[keyRelaxAfter] != nil {
+			key.relaxAfter = m.span(keyRelaxAfter)
+		}
 	}
+	if p := l.plans[key]; p != nil {
+		return p
+	}
+	p := &sched.Plan{Every: key.every, Active: l.namedWindows(m.set[keyActive]), Maintenance: l.namedWindows(m.set[keyMaintenance])}
+	if key.cron != "" {
+		p.Cron, _ = cron.Parse(key.cron) // accept has checked it
+		if p.Zone = time.UTC; key.tz != "" {
+			p.Zone, _ = loadZone(key.tz)
+		}
+		if p.Cron.Next(time.Now()).IsZero() {
+			l.probs.add(m.set[keyCron].value.at, "", "cron: %q never comes", key.cron)
+		}
+	}
+	if key.recheck > 0 {
+		p.Failing = &sched.Plan{Every: key.recheck, Active: p.Active}
+	}
+	if key.relax > 0 {
+		p.Relaxed, p.RelaxAfter = &sched.Plan{Every: key.relax, Active: p.Active}, key.relaxAfter
+	}
+	p.Text = key.String()
+	l.plans[key] = p
 	return p
 }
 
+// String says what a target line does not.
+func (k planKey) String() string {
+	var parts []string
+	if k.cron != "" {
+		parts = append(parts, "cron "+k.cron)
+		if k.tz != "" {
+			parts = append(parts, "tz "+k.tz)
+		}
+	}
+	if k.active != "" {
+		parts = append(parts, "active "+k.active)
+		if k.every > 0 && k.relax == 0 {
+			parts = append(parts, "every "+wire.Duration(k.every).String())
+		}
+	}
+	if k.recheck > 0 {
+		parts = append(parts, "recheck "+wire.Duration(k.recheck).String())
+	}
+	if k.relax > 0 {
+		if k.every > 0 {
+			parts = append(parts, "every "+wire.Duration(k.every).String())
+		}
+		parts = append(parts, "relax "+wire.Duration(k.relax).String()+" after "+wire.Duration(k.relaxAfter).String())
+	}
+	if k.maintenance != "" {
+		parts = append(parts, "maintenance "+k.maintenance)
+	}
+	return strings.Join(parts, ", ")
+}
+
+func joinTexts(m *member) string {
+	if m == nil {
+		return ""
+	}
+	texts := make([]string, len(m.value.items))
+	for i := range m.value.items {
+		texts[i] = m.value.items[i].text
+	}
+	return strings.Join(texts, " ")
+}
+
+func (l *loader) namedWindows(m *member) []*sched.Window {
+	if m == nil {
+		return nil
+	}
+	var ws []*sched.Window
+	for i := range m.value.items {
+		v := &m.value.items[i]
+		if w := l.windows[v.text]; w != nil {
+			ws = append(ws, w)
+		} else if _, broken := l.windowAt[v.text]; !broken {
+			l.probs.add(v.at, hint(v.text, keysOf(l.windows)), "%s: there is no window %q", m.key, v.text)
+		}
+	}
+	return ws
+}
+
 // head makes the line of a target up to what changes from run to run.
-func (l *loader) head(m *merged, t *table) []byte {
+func (l *loader) head(m *merged, t *table, plan *sched.Plan) []byte {
 	if m.set[keyURL] == nil {
 		if t.get("url") == nil {
 			l.probs.add(t.at, `write url = "https://www.example.org/"`, "the target has no url")
@@ -209,10 +360,11 @@ func (l *loader) head(m *merged, t *table) []byte {
 			b = append(append(b, wire.Duration(m.span(k)).String()...), '"')
 		}
 	}
-	if p := l.plan(m); p.Every > 0 {
+	if plan.Every > 0 && plan.Steady() {
 		b = append(b, `,"every":"`...)
-		b = append(append(b, wire.Duration(p.Every).String()...), '"')
+		b = append(append(b, wire.Duration(plan.Every).String()...), '"')
 	}
+	b = l.appendNeeds(b, m)
 	b = appendLabels(b, m)
 	l.scratch = b
 	return b
@@ -323,6 +475,9 @@ func (l *loader) optionError(m *merged, name string, err error) {
 	}
 	msg, h, _ := strings.Cut(err.Error(), "; ")
 	l.probs.add(at, h, "%s", msg)
+	if strings.Contains(msg, "credential") {
+		l.probs.hide()
+	}
 }
 
 func (m *merged) find(name string) place {
@@ -395,6 +550,34 @@ func (l *loader) appendExpressions(b []byte, s *member, check *catalog.Check) []
 			b = append(b, ',')
 		}
 		b = ndjson.AppendString(b, v.text)
+	}
+	return append(b, ']')
+}
+
+// appendNeeds appends the names that the target depends on. What a target
+// inherits does not make it depend on itself.
+func (l *loader) appendNeeds(b []byte, m *merged) []byte {
+	s := m.set[keyDependsOn]
+	if s == nil {
+		return b
+	}
+	own := m.layers[len(m.layers)-1].set[keyDependsOn] == s
+	var on []value
+	for _, v := range s.value.items {
+		if own || v.text != m.text(keyName) {
+			on = append(on, v)
+		}
+	}
+	if on == nil {
+		return b
+	}
+	l.needs = append(l.needs, need{m.text(keyName), on})
+	b = append(b, `,"depends_on":[`...)
+	for i := range on {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = ndjson.AppendString(b, on[i].text)
 	}
 	return append(b, ']')
 }

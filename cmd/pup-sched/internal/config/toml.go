@@ -9,8 +9,9 @@ import (
 // A source is one configuration file as it was read.
 type source struct {
 	name string // as errors call it
-	path string // absolute, "" for standard input
 	data []byte
+
+	output bool // what a [[source]] has printed
 }
 
 // A place is a piece of a source: where a key, a value or a table header
@@ -90,17 +91,18 @@ type document struct {
 	array string // the [[array]] whose element is being read, "" outside
 	elem  *table
 	open  *table // where the next key goes; nil: skip until the next header
+	wants func(array string) bool
 	each  func(array string, elem *table)
 	room  table // of the elements, one after the other
 	path  []key // reused
 }
 
 // read parses src. It calls each for every element of a top-level array of
-// tables, in order, and returns all the rest; elem must not be kept. Without
-// each, the elements are not looked into. Mistakes are added to probs; the
-// tables that they stand in are read as far as they go.
-func read(src *source, probs *Errors, each func(array string, elem *table)) *table {
-	d := &document{src: src, probs: probs, root: &table{at: place{src: src}, header: true}, each: each}
+// tables that is wanted, in order, and returns all the rest; elem must not be
+// kept. Mistakes are added to probs; the tables that they stand in are read as
+// far as they go.
+func read(src *source, probs *Errors, wants func(array string) bool, each func(array string, elem *table)) *table {
+	d := &document{src: src, probs: probs, root: &table{at: place{src: src}, header: true}, wants: wants, each: each}
 	d.open = d.root
 	var p unstable.Parser
 	for base := 0; ; {
@@ -214,7 +216,7 @@ func (d *document) header(n *unstable.Node, base uint32) {
 			return
 		}
 		d.array = top.name
-		if d.each != nil {
+		if d.wants(top.name) {
 			d.begin(at)
 		}
 		return

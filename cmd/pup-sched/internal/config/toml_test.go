@@ -93,7 +93,7 @@ func FuzzRead(f *testing.F) {
 		}
 		var probs Errors
 		arrays := map[string][]any{}
-		root := read(&source{name: "x", data: []byte(text)}, &probs, func(array string, elem *table) {
+		root := read(&source{name: "x", data: []byte(text)}, &probs, func(string) bool { return true }, func(array string, elem *table) {
 			arrays[array] = append(arrays[array], (&value{table: elem}).plain())
 		})
 		for i := range probs.list {

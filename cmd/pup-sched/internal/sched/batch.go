@@ -40,7 +40,7 @@ func Span(out *ndjson.Writer, targets []Target, now time.Time, window time.Durat
 		r := run{due: due, seq: seq, maintenance: t.Plan.maintenance(due)}
 		if next != Never {
 			r.expires = next + length // when the call for the next run comes
-			if !t.Plan.plain() {
+			if !t.Plan.Steady() {
 				r.every = next - due
 			}
 		}

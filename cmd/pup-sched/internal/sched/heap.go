@@ -10,6 +10,11 @@ type entry struct {
 // one, and the children of a node share a cache line.
 type queue []entry
 
+// newQueue makes an empty queue for n entries. The children of a node begin at
+// index 4i+1; with three entries left out in front, they fill one cache line
+// of 64 bytes instead of parts of two.
+func newQueue(n int) queue { return make(queue, 3, n+3)[3:] }
+
 func (q queue) less(i, j int) bool {
 	return q[i].due < q[j].due || q[i].due == q[j].due && q[i].i < q[j].i
 }
@@ -39,6 +44,20 @@ func (q queue) down(i int) {
 		}
 		q[i], q[m] = q[m], q[i]
 		i = m
+	}
+}
+
+// push adds an entry.
+func (q *queue) push(e entry) {
+	*q = append(*q, e)
+	h := *q
+	for i := len(h) - 1; i > 0; {
+		up := (i - 1) / 4
+		if !h.less(i, up) {
+			return
+		}
+		h[i], h[up] = h[up], h[i]
+		i = up
 	}
 }
 

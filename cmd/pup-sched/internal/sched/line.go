@@ -92,4 +92,4 @@ func (l *liner) line(t *Target, r run) []byte {
 }
 
 // TailMax is the most that a line grows beyond its head and its name.
-const TailMax = 300
+const TailMax = 320

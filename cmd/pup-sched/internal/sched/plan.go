@@ -15,15 +15,23 @@ const Never int64 = math.MaxInt64
 // A Plan says when a target is due: on a grid of Every, or as Cron says, and
 // only in its active windows, if it has any. Many targets share a plan.
 type Plan struct {
+	Text        string        // for people; "" if the line says it all
 	Every       time.Duration // whole milliseconds; 0 with Cron
 	Cron        *cron.Spec
 	Zone        *time.Location // of Cron
 	Active      []*Window
 	Maintenance []*Window
+
+	Failing    *Plan         // while the target is not up; may be nil
+	Relaxed    *Plan         // once it has been up for RelaxAfter; may be nil
+	RelaxAfter time.Duration // of Relaxed
 }
 
 // plain tells whether every run follows the last one by Every.
 func (p *Plan) plain() bool { return p.Cron == nil && len(p.Active) == 0 }
+
+// Steady tells whether the head of a line can say how often the target is due.
+func (p *Plan) Steady() bool { return p.plain() && p.Relaxed == nil }
 
 // Next gives the first time after the given one at which a target of that
 // splay is due. All are milliseconds since the epoch.
@@ -78,25 +86,39 @@ func (t *Target) Name() []byte {
 	return name[:bytes.IndexByte(name, '"')]
 }
 
+// Hash is FNV-1a with the finisher of MurmurHash3. What is made of it stays as
+// it is for ever: due times and shards.
+func Hash[S ~string | ~[]byte](name S) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(name) {
+		h = (h ^ uint64(name[i])) * 1099511628211
+	}
+	h = (h ^ h>>33) * 0xff51afd7ed558ccd
+	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
+}
+
 // Splay is the place of a name on its grid, in milliseconds from 0 to every:
-// the same for ever, evenly spread, and without any state. It is FNV-1a with
-// the finisher of MurmurHash3, modulo every.
+// evenly spread, and without any state.
 func Splay(name []byte, every time.Duration) int64 {
 	if every <= 0 {
 		return 0
 	}
-	h := uint64(14695981039346656037)
-	for _, c := range name {
-		h = (h ^ uint64(c)) * 1099511628211
-	}
-	h = (h ^ h>>33) * 0xff51afd7ed558ccd
-	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
-	h ^= h >> 33
-	return int64(h % uint64(every.Milliseconds()))
+	return int64(Hash(name) % uint64(every.Milliseconds()))
 }
 
 // Due gives the first time after the given one at which the target is due, in
 // milliseconds since the epoch.
-func (t *Target) Due(after int64) int64 {
-	return t.Plan.Next(after, Splay(t.Name(), t.Plan.Every))
+func (t *Target) Due(after int64) int64 { return t.dueBy(t.Plan, after) }
+
+func (t *Target) dueBy(p *Plan, after int64) int64 {
+	return p.Next(after, Splay(t.Name(), p.Every))
+}
+
+// next gives the due time that follows one on the grid.
+func (t *Target) next(due int64) int64 {
+	if t.Plan.plain() {
+		return due + t.Plan.Every.Milliseconds()
+	}
+	return t.Due(due)
 }

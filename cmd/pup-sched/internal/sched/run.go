@@ -45,6 +45,11 @@ type Scheduler struct {
 	slack   int64
 	horizon int64 // all due times up to here have been dealt with
 	replace chan []Target
+	signals chan Signal
+
+	index map[string]uint32 // by name, once a signal has come
+	moods map[string]mood
+	moved map[uint32]int64 // targets whose due time is not what the plan says
 
 	out     *ndjson.Writer
 	meter   *meter
@@ -65,7 +70,7 @@ func New(targets []Target, opt Options) *Scheduler {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	s := &Scheduler{opt: opt, replace: make(chan []Target), nextBeat: Never}
+	s := &Scheduler{opt: opt, replace: make(chan []Target), signals: make(chan Signal, backlog), moods: map[string]mood{}, nextBeat: Never}
 	s.meter = newMeter(opt.Out, s.clock, s.warnBlocked)
 	s.out = ndjson.NewWriter(s.meter, opt.MaxRecord)
 	s.targets = targets
@@ -105,6 +110,8 @@ func (s *Scheduler) Run(ctx context.Context) error {
 			return s.out.Flush()
 		case s.targets = <-s.replace:
 			s.fill()
+		case sig := <-s.signals:
+			s.heed(sig)
 		case <-timer.C:
 			if err := s.turn(); err != nil {
 				return err
@@ -117,14 +124,15 @@ func (s *Scheduler) Run(ctx context.Context) error {
 // fill puts every target into the queue at its first due time after the
 // horizon.
 func (s *Scheduler) fill() {
-	s.queue = make(queue, 0, len(s.targets))
+	s.queue = newQueue(len(s.targets))
+	s.index, s.moved = nil, map[uint32]int64{}
 	s.slack = s.opt.Slack.Milliseconds()
 	for i := range s.targets {
 		t := &s.targets[i]
 		if every := t.Plan.Every.Milliseconds(); every > 0 {
 			s.slack = min(s.slack, every/2)
 		}
-		if due := t.Due(s.horizon); due != Never {
+		if due := t.dueBy(s.planOf(uint32(i)), s.horizon); due != Never {
 			s.queue = append(s.queue, entry{due, uint32(i)})
 		}
 	}
@@ -172,32 +180,40 @@ func (s *Scheduler) turn() error {
 
 // pop writes or skips the run that is due first, and queues the next one.
 func (s *Scheduler) pop() error {
-	e := &s.queue[0]
-	t := &s.targets[e.i]
-	splay := int64(0)
-	if t.Plan.Every > 0 {
-		splay = Splay(t.Name(), t.Plan.Every)
+	e := s.queue[0]
+	if at, ok := s.moved[e.i]; ok && at != e.due {
+		s.queue.pop() // there is another entry
+		return nil
 	}
-	due := e.due
+	t := &s.targets[e.i]
+	plan, due := s.planOf(e.i), e.due
 	late := s.meter.now - due
-	if late > s.patience(t.Plan) {
-		passed, next := t.Plan.pass(due, s.meter.now, splay)
+	if late > s.patience(plan) {
+		passed, next := t.pass(plan, due, s.meter.now)
 		s.skipped += passed
 		s.requeue(next)
 		return nil
 	}
-	next := t.Plan.Next(due, splay)
+	next := s.next(t, plan, e)
 	s.lagMax = max(s.lagMax, late)
 	s.emitted++
 	r := run{due: due, seq: s.emitted, maintenance: t.Plan.maintenance(due)}
 	if next != Never {
 		r.expires = next
-		if !t.Plan.plain() {
+		if !t.Plan.Steady() {
 			r.every = next - due
 		}
 	}
 	s.requeue(next)
 	return s.out.Add(s.liner.line(t, r))
+}
+
+// next gives the due time that follows that of an entry.
+func (s *Scheduler) next(t *Target, plan *Plan, e entry) int64 {
+	if _, off := s.moved[e.i]; off || plan != t.Plan {
+		return t.dueBy(plan, e.due) // back to the grid
+	}
+	return t.next(e.due)
 }
 
 // patience is how late a run of that plan may leave, in milliseconds.
@@ -210,9 +226,14 @@ func (s *Scheduler) patience(p *Plan) int64 {
 }
 
 func (s *Scheduler) requeue(next int64) {
+	i := s.queue[0].i
 	if next == Never {
 		s.queue.pop()
+		delete(s.moved, i)
 		return
+	}
+	if _, ok := s.moved[i]; ok {
+		s.moved[i] = next
 	}
 	s.queue[0].due = next
 	s.queue.down(0)
@@ -288,16 +309,14 @@ func (s *Scheduler) warnBlocked(d time.Duration) {
 
 // pass counts the runs from due up to now, which are not to be written, and
 // gives the first one after them.
-func (p *Plan) pass(due, now, splay int64) (passed uint64, next int64) {
+func (t *Target) pass(p *Plan, due, now int64) (passed uint64, next int64) {
 	if p.plain() {
-		every := p.Every.Milliseconds()
-		n := (now-due)/every + 1
-		return uint64(n), due + n*every
+		return uint64((now-due)/p.Every.Milliseconds() + 1), t.dueBy(p, now)
 	}
 	const most = 10_000 // of a longer time only the end matters
-	for next = due; next <= now; next = p.Next(next, splay) {
+	for next = due; next <= now; next = t.dueBy(p, next) {
 		if passed++; passed == most {
-			return passed, p.Next(now, splay)
+			return passed, t.dueBy(p, now)
 		}
 	}
 	return passed, next

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,6 +34,7 @@ type reader struct {
 	lines []line
 	log   []string
 	stall func(n int) time.Duration // before it takes write n
+	saw   func(line)
 	n     int
 	err   error
 }
@@ -55,6 +57,9 @@ func (r *reader) Write(p []byte) (int, error) {
 		}
 		l.written = time.Now()
 		r.lines = append(r.lines, l)
+		if r.saw != nil && l.Type == "target" {
+			r.saw(l)
+		}
 	}
 	return len(p), nil
 }
@@ -287,12 +292,14 @@ func TestReplace(t *testing.T) {
 		s := New(targets(50, plan), r.options())
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		go func() {
-			for range 1000 {
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() {
+			for ctx.Err() == nil {
 				time.Sleep(time.Duration(rand.IntN(7000)) * time.Millisecond)
 				s.Replace(ctx, targets(50+rand.IntN(2)*50, plan))
 			}
-		}()
+		})
 		if err := s.Run(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -498,15 +505,15 @@ func TestQueue(t *testing.T) {
 func TestPassCountsLikeNext(t *testing.T) {
 	p := &Plan{Every: 700 * time.Millisecond}
 	for range 1000 {
-		splay := Splay([]byte("x"), p.Every)
-		due := p.Next(rand.Int64N(1e12), splay)
+		target := targets(1, p)[0]
+		due := target.Due(rand.Int64N(1e12))
 		now := due + rand.Int64N(100_000)
-		passed, next := p.pass(due, now, splay)
+		passed, next := target.pass(p, due, now)
 		n := uint64(0)
-		for d := due; d <= now; d = p.Next(d, splay) {
+		for d := due; d <= now; d = target.Due(d) {
 			n++
 		}
-		if want := p.Next(now, splay); passed != n || next != want {
+		if want := target.Due(now); passed != n || next != want {
 			t.Errorf("pass(%d, %d) = %d, %d; want %d, %d", due, now, passed, next, n, want)
 		}
 	}
