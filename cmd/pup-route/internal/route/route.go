@@ -68,6 +68,7 @@ type router struct {
 	mute    bool  // nobody reads our output any more
 	failure error // output or spool can't be written
 	held    bool  // reading is held back, and that has been said
+	hurry   bool  // the input has ended: what waits is not waited for
 	full    bool  // the disk is, and that has been said
 	asked   time.Time
 
@@ -157,7 +158,7 @@ func (r *router) use(c *config.Config) {
 	}
 	r.Config = c
 	r.table.SetRules(rules, c.StaleAfter, moved)
-	r.silences = silences{}
+	r.silences.looked = time.Time{}
 	r.look()
 }
 
@@ -264,6 +265,9 @@ func (r *router) loop(in *intake) {
 			halt()
 		}
 		if now != stopping {
+			if r.hurry { // what failed and is kept stays for the next run
+				r.queue.Hurry(r.spool == nil)
+			}
 			r.start()
 		}
 	}
@@ -323,9 +327,7 @@ func (r *router) finish(err error) {
 	if !r.DryRun {
 		r.inputLost("the input has ended", r.clock.now())
 	}
-	if r.spool == nil {
-		r.queue.Hurry()
-	}
+	r.hurry = true
 }
 
 func (r *router) fail(what string, err error) {
