@@ -414,8 +414,8 @@ func (s *kafkaSession) roundtrip(ctx context.Context, topic string, partition in
 		}
 		got, err := kafkaRecord(batches, offset)
 		switch {
-		case errors.Is(err, kafkaNoRecord): // not yet
-		case errors.Is(err, kafkaCompressed):
+		case errors.Is(err, errKafkaNoRecord): // not yet
+		case errors.Is(err, errKafkaCompressed):
 			return nil
 		case err != nil:
 			return probe.Protocolf("%s: %w", kafkaFetch.name, err)

@@ -524,7 +524,7 @@ func FuzzKafkaRecord(f *testing.F) {
 		if got, err := kafkaRecord(b, 0); err != nil || got != value {
 			t.Fatalf("got %q, %v, want %q", got, err, value)
 		}
-		if _, err := kafkaRecord(b, 1); !errors.Is(err, kafkaNoRecord) {
+		if _, err := kafkaRecord(b, 1); !errors.Is(err, errKafkaNoRecord) {
 			t.Fatalf("got %v for another offset", err)
 		}
 		body := b[kafkaBatchAfter:]

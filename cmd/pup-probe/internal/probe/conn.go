@@ -45,11 +45,7 @@ func newConn(ctx context.Context, p *Probe, nc net.Conn, host string) *Conn {
 	if sc, ok := nc.(syscall.Conn); ok && runtime.GOOS != "windows" {
 		c.raw, _ = sc.SyscallConn()
 	}
-	watched := ctx
-	if ctx == p.ctx {
-		watched = p.parent // the deadline needs no watching
-	}
-	c.stop = context.AfterFunc(watched, func() { nc.SetDeadline(time.Unix(1, 0)) })
+	c.stop = context.AfterFunc(p.ctx.watched(ctx), func() { nc.SetDeadline(time.Unix(1, 0)) })
 	return c
 }
 
