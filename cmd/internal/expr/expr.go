@@ -122,7 +122,7 @@ func compile(text string, env *Env) (*Expr, error) {
 		return nil, located(text, err)
 	}
 	// what runs knows no types, since any member may be absent
-	program, err := expr.Compile(text, append(functions(), expr.AllowUndefinedVariables(), expr.AsBool(), expr.Patch(&absentees{}))...)
+	program, err := expr.Compile(text, append(functions(), expr.AllowUndefinedVariables(), expr.AsBool(), expr.Patch(absentees{}))...)
 	if err != nil {
 		return nil, located(text, err)
 	}
@@ -142,16 +142,13 @@ func (env *Env) objects(paths []string) []string {
 	return names
 }
 
-// absentees rewrites comparisons: with an absent member none holds, neither a
-// comparison nor its negation, where the language would give an error that ends
-// the whole expression.
-type absentees struct {
-	mine map[*ast.ConditionalNode]bool
-}
+// absentees rewrites comparisons: with an absent member none holds, where the
+// language would give an error that ends the whole expression.
+type absentees struct{}
 
 var comparisons = []string{"==", "!=", "<", "<=", ">", ">=", "in", "contains", "startsWith", "endsWith", "matches"}
 
-func (a *absentees) Visit(node *ast.Node) {
+func (absentees) Visit(node *ast.Node) {
 	switch n := (*node).(type) {
 	case *ast.BinaryNode:
 		if !slices.Contains(comparisons, n.Operator) {
@@ -171,22 +168,9 @@ func (a *absentees) Visit(node *ast.Node) {
 			}
 		}
 		if absent != nil {
-			a.replace(node, absent, n)
-		}
-	case *ast.UnaryNode:
-		if c, ok := n.Node.(*ast.ConditionalNode); ok && a.mine[c] {
-			a.replace(node, c.Cond, &ast.UnaryNode{Operator: n.Operator, Node: c.Exp2})
+			ast.Patch(node, &ast.ConditionalNode{Cond: absent, Exp1: &ast.BoolNode{}, Exp2: n})
 		}
 	}
-}
-
-func (a *absentees) replace(node *ast.Node, absent, compare ast.Node) {
-	c := &ast.ConditionalNode{Cond: absent, Exp1: &ast.BoolNode{}, Exp2: compare}
-	if a.mine == nil {
-		a.mine = map[*ast.ConditionalNode]bool{}
-	}
-	a.mine[c] = true
-	ast.Patch(node, c)
 }
 
 // located gives the error in one line, with the place in the text.

@@ -49,7 +49,7 @@ Up means that the protocol was spoken and the service did its work. A port that 
 	for _, f := range expr.Functions {
 		fmt.Fprintf(&b, "- `%s`: %s\n", f.Usage, f.Doc)
 	}
-	b.WriteString("\nAn expression that reads an absent member does not hold. A check's own expressions apply unless the target's mention the same fact. A target that expects a failure says so with the reason: `expect = [\"reason == 'denied'\"]`.\n\n## Reasons\n\n")
+	b.WriteString("\nA comparison with an absent member does not hold, whatever the operator; `x ?? 0` stands in for one. A check's own expressions apply unless the target's mention the same fact. A target that expects a failure says so with the reason: `expect = [\"reason == 'denied'\"]`.\n\n## Reasons\n\n")
 	for _, d := range wire.Reasons {
 		fmt.Fprintf(&b, "- `%s`: %s\n", d.Word, d.Doc)
 	}

@@ -40,7 +40,6 @@ type ftpSession struct {
 	facts    *ftpFacts
 	features []string // as the server has them, in upper case
 	private  bool     // data connections speak TLS, too
-	login    *loginTalk
 }
 
 // ftpOpen reads the greeting and what the server can do.

@@ -263,12 +263,12 @@ func kafkaAppendBatch(dst []byte, now int64, value string) []byte {
 
 // errors of kafkaRecord.
 var (
-	kafkaNoRecord   = errors.New("there is no record of that offset")
-	kafkaCompressed = errors.New("the record is compressed")
+	errKafkaNoRecord   = errors.New("there is no record of that offset")
+	errKafkaCompressed = errors.New("the record is compressed")
 )
 
 // kafkaRecord finds the value of the record with an offset in batches, of which
-// the last may be cut short. The error is kafkaCompressed if it is there but
+// the last may be cut short. The error is errKafkaCompressed if it is there but
 // compressed by the topic's settings.
 func kafkaRecord(b []byte, offset int64) (string, error) {
 	for len(b) >= kafkaBatchSize {
@@ -291,15 +291,15 @@ func kafkaRecord(b []byte, offset int64) (string, error) {
 			continue
 		}
 		if attributes&7 != 0 {
-			return "", kafkaCompressed
+			return "", errKafkaCompressed
 		}
 		r.take(8 + 8 + 8 + 2 + 4) // times, producer, epoch, sequence
 		value, err := r.record(offset - base)
-		if err == nil || !errors.Is(err, kafkaNoRecord) {
+		if err == nil || !errors.Is(err, errKafkaNoRecord) {
 			return value, err
 		}
 	}
-	return "", kafkaNoRecord
+	return "", errKafkaNoRecord
 }
 
 // record finds the value of a record by the difference of its offset to the
@@ -327,5 +327,5 @@ func (r *kafkaReader) record(delta int64) (string, error) {
 	if r.err != nil {
 		return "", fmt.Errorf("a batch: %w", r.err)
 	}
-	return "", kafkaNoRecord
+	return "", errKafkaNoRecord
 }

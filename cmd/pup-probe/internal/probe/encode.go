@@ -134,24 +134,48 @@ type buffer struct {
 
 var buffers8K = sync.Pool{New: func() any { return &buffer{b: make([]byte, 0, 8<<10)} }}
 
-// value gives what f appends, without secrets.
+// value gives what f appends.
 func (b *buffer) value(f func(dst []byte) []byte) []byte {
 	n := len(b.b)
 	b.b = f(b.b)
-	return b.hidden(b.b[n:len(b.b):len(b.b)])
+	return b.b[n:len(b.b):len(b.b)]
 }
 
+// text gives a string of our own, which holds no secret.
+func (b *buffer) text(x string) []byte {
+	return b.value(func(dst []byte) []byte { return ndjson.AppendString(dst, x) })
+}
+
+// hidden takes the secrets out of the strings of a JSON value. Numbers and
+// words stay as they are, whatever the secret.
 func (b *buffer) hidden(v []byte) []byte {
 	if len(b.s.given) == 0 {
 		return v
 	}
-	return []byte(b.s.hide(string(v)))
-}
-
-func (b *buffer) text(x string) []byte {
-	n := len(b.b)
-	b.b = ndjson.AppendString(b.b, b.s.hide(x))
-	return b.b[n:len(b.b):len(b.b)]
+	var out []byte
+	for i := 0; i < len(v); {
+		if v[i] != '"' {
+			out = append(out, v[i])
+			i++
+			continue
+		}
+		end := i + 1
+		for v[end] != '"' {
+			if v[end] == '\\' {
+				end++
+			}
+			end++
+		}
+		token := v[i : end+1]
+		text, err := ndjson.Unquote(token)
+		if clean := b.s.hide(text); err == nil && clean != text {
+			out = ndjson.AppendString(out, clean)
+		} else {
+			out = append(out, token...)
+		}
+		i = end + 1
+	}
+	return out
 }
 
 func (r *Runner) members(b *buffer, t *Target, check string, v *verdict) []resultMember {
@@ -172,16 +196,16 @@ func (r *Runner) members(b *buffer, t *Target, check string, v *verdict) []resul
 	text(vital, "status", string(v.status))
 	text(vital, "phase", string(v.phase))
 	text(vital, "reason", string(v.reason))
-	text(free, "error", v.err)
+	text(free, "error", b.s.hide(v.err))
 	if len(v.failed) > 0 {
-		add(free, "failed", b.value(func(dst []byte) []byte { return appendFailed(dst, v.failed) }))
+		add(free, "failed", b.hidden(b.value(func(dst []byte) []byte { return appendFailed(dst, v.failed) })))
 	}
 	add(vital, "time", b.value(func(dst []byte) []byte { return wire.AppendTime(dst, v.time) }))
 	add(vital, "ms", b.value(v.appendMS))
 	text(vital, "address", addressText(v.address))
 	attempts := func(name string, list []attemptLine) {
 		if len(list) > 0 {
-			add(free, name, b.value(func(dst []byte) []byte { return appendAttempts(dst, list) }))
+			add(free, name, b.hidden(b.value(func(dst []byte) []byte { return appendAttempts(dst, list) })))
 		}
 	}
 	attempts("tried", v.tried)
