@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"pup/cmd/internal/ndjson"
@@ -496,7 +497,7 @@ func (s *amqpSession) close(err error) error {
 	for {
 		m, _, err := s.method()
 		switch {
-		case errors.Is(err, io.EOF) || m == amqpCloseOK: // it may close without a word
+		case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), m == amqpCloseOK: // it may go without a word
 			return nil
 		case err != nil:
 			return err

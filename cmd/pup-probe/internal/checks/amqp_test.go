@@ -64,6 +64,8 @@ func TestAMQP(t *testing.T) {
 		{"up", "", amqpIn + amqpBye, "up", []string{"amqp.product == 'RabbitMQ'", "amqp.version == '3.10.8'", "amqp.cluster_name == 'c1'", "amqp.vhost == '/'",
 			"amqp.channel_max == 2047", "amqp.frame_max_bytes == 131072", "amqp.heartbeat_seconds == 60", "amqp.mechanism == 'ANONYMOUS'", "'PLAIN' in amqp.mechanisms"}},
 		{"closes without a word", "", amqpIn + "! close", "up", nil},
+		{"resets", "", amqpIn + amqpHear(0, amqpClose, amqpCloses(200, "", 0)...) + "! reset", "up", nil},
+		{"hangs at the end", `"timeout":"500ms"`, amqpIn + "! hang", "down timeout wait", nil},
 		{"heartbeat between", "", amqpIn + "Sx 08 0000 00000000 ce\n" + amqpBye, "up", nil},
 		{"password", pw, plain + amqpTuned + amqpOpened + amqpInside + amqpBye, "up", []string{"amqp.mechanism == 'PLAIN'"}},
 		{"challenge", strings.Replace(pw, `"user"`, `"mechanism":"CRAM-MD5","user"`, 1), amqpOffers("PLAIN CRAM-MD5") + amqpLogsIn("CRAM-MD5", "") + amqpSay(0, amqpSecure, 0, 0, 0, 1, 'x') +
