@@ -278,11 +278,10 @@ func (s *httpSession) exchange(ctx context.Context, u *url.URL, r *httpRequest) 
 // dial connects to u's host: as the target's common options say if that is
 // its own, else as plainly as a redirect can ask for.
 func (s *httpSession) dial(ctx context.Context, u *url.URL) (c *probe.Conn, err error) {
-	host, port := u.Hostname(), httpPort(u)
-	if host == s.p.URL.Host && port == s.p.URL.Port {
+	if s.same(u) {
 		c, err = s.p.DialPlain(ctx)
 	} else {
-		c, err = s.p.DialHost(ctx, "tcp", host, port)
+		c, err = s.p.DialHost(ctx, "tcp", u.Hostname(), httpPort(u))
 	}
 	if err != nil || u.Scheme != "https" {
 		return c, err
@@ -351,7 +350,12 @@ func (s *httpSession) request(u *url.URL, r *httpRequest) (*httpconn.Request, er
 // own says whether credentials may go to u: to the target's host and port, and
 // not without the TLS that the target has.
 func (s *httpSession) own(u *url.URL) bool {
-	return u.Hostname() == s.base.Hostname() && httpPort(u) == s.p.URL.Port && (u.Scheme == "https" || s.base.Scheme == "http")
+	return s.same(u) && (u.Scheme == "https" || s.base.Scheme == "http")
+}
+
+// same says whether u leads to the target's host and port.
+func (s *httpSession) same(u *url.URL) bool {
+	return u == s.base || u.Hostname() == s.p.URL.Host && httpPort(u) == s.p.URL.Port
 }
 
 func (s *httpSession) setFields(req *httpconn.Request, r *httpRequest, own bool) {

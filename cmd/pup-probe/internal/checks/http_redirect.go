@@ -115,8 +115,10 @@ func httpAfter(r *httpRequest, status int) *httpRequest {
 func (s *httpSession) note(u *url.URL, resp *httpconn.Response) {
 	f := s.facts
 	*f = httpFacts{Redirects: new(len(f.Hops)), Hops: f.Hops, Steps: f.Steps, Status: resp.Status, Version: resp.Version}
-	if shown := s.shown(u); shown != s.base.String() {
-		f.URL = shown
+	if u != s.base {
+		if shown := s.shown(u); shown != s.base.String() {
+			f.URL = shown
+		}
 	}
 	if resp.Length >= 0 {
 		f.ContentLength = new(resp.Length)

@@ -40,6 +40,7 @@ func exchange(t testing.TB, b []byte, f func(p *probe.Probe, c *probe.Conn)) {
 			return err
 		}
 		defer c.Close()
+		_ = c.Conn.(*net.TCPConn).SetLinger(0) // a fuzz test would use up all ports
 		f(p, c)
 		return nil
 	})})
