@@ -80,7 +80,10 @@ func TestMemcachedPaused(t *testing.T) {
 	realserver.Resume(t, says, "memcached")
 	check(t, "memcached://"+says["memcached"], "").want(t, "up")
 	realserver.Kill(t, says, "memcached")
-	check(t, "memcached://"+says["memcached"], "").want(t, "down refused connect")
+	// the last of its threads may still hold the socket
+	if got := check(t, "memcached://"+says["memcached"], "").outcome(); got != "down refused connect" && !strings.HasPrefix(got, "down reset") {
+		t.Errorf("killed: got %q, want refused or reset", got)
+	}
 }
 
 // FuzzMemcachedGet: what get takes for a value is what stands between the

@@ -241,7 +241,10 @@ func TestMySQLPaused(t *testing.T) {
 	realserver.Resume(t, says, "mysql_primary")
 	check(t, url, target).want(t, "up")
 	realserver.Kill(t, says, "mysql_primary")
-	check(t, url, target).want(t, "down refused connect")
+	// the last of its threads may still hold the socket
+	if got := check(t, url, target).outcome(); got != "down refused connect" && !strings.HasPrefix(got, "down reset") {
+		t.Errorf("killed: got %q, want refused or reset", got)
+	}
 }
 
 // FuzzMySQLRead: a packet that is read is the same when it is written; what
