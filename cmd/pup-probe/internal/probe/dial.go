@@ -36,6 +36,12 @@ func (p *Probe) DialUDP(ctx context.Context) (*Conn, error) {
 }
 
 func (p *Probe) dialTarget(ctx context.Context, network string) (*Conn, error) {
+	switch {
+	case p.URL.Scheme.Path:
+		return p.dialSocket(ctx, p.URL.Path)
+	case p.opt.socket != "" && network == "tcp":
+		return p.dialSocket(ctx, p.opt.socket)
+	}
 	host, port := p.URL.Host, p.URL.Port
 	if p.opt.connectHost != "" {
 		host, port = p.opt.connectHost, p.opt.connectPort
@@ -45,6 +51,22 @@ func (p *Probe) dialTarget(ctx context.Context, network string) (*Conn, error) {
 		c.host = p.URL.Host // the name for TLS is the URL's
 	}
 	return c, err
+}
+
+// dialSocket connects to a socket file.
+func (p *Probe) dialSocket(ctx context.Context, path string) (*Conn, error) {
+	p.Phase(wire.Connect)
+	nc, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+	switch err := plainDial(err); {
+	case err == nil:
+		return newConn(ctx, p, nc, p.URL.Host), nil
+	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENOTSOCK):
+		return nil, Failf(wire.Refused, "connect %s: %w", path, err)
+	case errors.Is(err, syscall.EAGAIN):
+		return nil, Failf(wire.Unavailable, "connect %s: too many clients wait already", path)
+	default:
+		return nil, fmt.Errorf("connect %s: %w", path, err)
+	}
 }
 
 // DialHost connects to another host than the target's, with the same

@@ -215,6 +215,7 @@ type plan struct {
 type options struct {
 	connectHost string
 	connectPort int
+	socket      string // connect to this socket file instead
 	family      string
 	source      netip.Addr
 	proxy       *url.URL
@@ -245,6 +246,9 @@ func (r *Runner) prepare(t *Target) (*plan, error) {
 	if err := pl.prepareCommon(); err != nil {
 		return pl, err
 	}
+	if pl.common.socket != "" && !r.AllowFiles {
+		return pl, errors.New("connect: a socket file needs --allow-files")
+	}
 	if pl.jury, err = r.juries.of(u.Check, t.Expect, t.Warn); err != nil {
 		return pl, err
 	}
@@ -255,8 +259,11 @@ func (r *Runner) prepare(t *Target) (*plan, error) {
 // permitted refuses what a target from a pipe may not do unless it was allowed
 // on the command line.
 func (r *Runner) permitted(check string) error {
-	if check == "exec" && !r.AllowExec {
+	switch {
+	case check == "exec" && !r.AllowExec:
 		return errors.New("check exec runs commands, which needs --allow-exec")
+	case (check == "file" || check == "unix") && !r.AllowFiles:
+		return fmt.Errorf("check %s uses local files, which needs --allow-files", check)
 	}
 	return nil
 }
@@ -288,7 +295,16 @@ func (pl *plan) prepareCommon() error {
 	default:
 		return fmt.Errorf("address: %.20q is none of first, each, all, any", c.Address)
 	}
-	if c.Connect != "" {
+	if path, ok := strings.CutPrefix(c.Connect, "unix:"); ok {
+		if o.socket = path; !strings.HasPrefix(path, "/") {
+			return fmt.Errorf("connect: write unix:/PATH, with the whole path of the socket file")
+		}
+		for _, m := range []struct{ name, value string }{{"address", c.Address}, {"family", c.Family}, {"source", c.Source}, {"proxy", c.Proxy}} {
+			if m.value != "" {
+				return fmt.Errorf("%s: has no meaning for the socket file that connect names", m.name)
+			}
+		}
+	} else if c.Connect != "" {
 		if o.connectHost, o.connectPort, err = splitHostPort(c.Connect); err != nil {
 			return fmt.Errorf("connect: %w", err)
 		}
