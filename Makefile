@@ -77,6 +77,10 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 		done; \
 	done
 
+.PHONY: faults
+faults: ## kill pup-route at random and at each system call, fill its disk, fail its syncs: minutes, and it needs strace
+	$(GO) test -tags faults -count=1 -timeout=20m -run '^TestFault' $(TESTFLAGS) ./...
+
 .PHONY: bench
 bench: ## run the benchmarks COUNT times (1); compare with benchstat
 	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./...

@@ -41,7 +41,7 @@ func program(std cmdline.Std) *cmdline.Program {
 			&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Value: 16, Usage: "run at most `N` hooks at once; each hook may always run one"},
 			&cli.GenericFlag{Name: "grace", Value: &duration{30 * time.Second}, Usage: "after a signal, give running hooks `DURATION` to end"},
 			&cli.BoolFlag{Name: "check", Usage: "check the configuration and exit"},
-			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "run no hooks and pass nothing on; write the events that they would get, on the time of the results"},
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "run no hooks and pass nothing on; write the events that they would get, on the time of the results, and a line of type held where one is kept from hearing of a problem, with the reason"},
 			&cli.BoolFlag{Name: "exit-status", Aliases: []string{"e"}, Usage: "exit with the worst status, as Nagios plugins do: 1 degraded, 2 down, 3 unknown"},
 			&cli.StringFlag{Name: "format", Value: "auto", Usage: "write `FORMAT`: ndjson, text, or auto: text on a terminal"},
 			&cli.IntFlag{Name: "max-line", Value: ndjson.MaxLine, Usage: "drop and report input lines longer than `BYTES`"},

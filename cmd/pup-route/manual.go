@@ -16,6 +16,7 @@ func manual() *cmdline.Program {
 		},
 		Exits: []int{cmdline.OK, cmdline.Degraded, cmdline.Down, cmdline.Unknown, cmdline.Usage, cmdline.Data, cmdline.Bug, cmdline.IO, cmdline.Config},
 		Sections: []cmdline.Section{
+			{Title: "THE PROMISE", Text: promise},
 			{Title: "SIGNALS", Text: signals},
 		},
 		SeeAlso: []string{"pup-hooks(5)", "pup-sched(1)", "pup-probe(1)", "pup-lines(5)"},
@@ -31,6 +32,12 @@ Lines of other types pass through. A line that can't be read is replaced by an *
 The clock is that of the input: each result moves it to its own time, never back, and while none comes it goes on by itself. So a recorded file is routed as it was when it was live.
 
 When hooks are slower than the results that call them, up to 16 MiB of events wait for them; then nothing is read until some have run. The pipe is the queue.`
+
+const promise = `With a *spool*: a result is accepted when its journal entry is synced. From then on every hook that it triggers is started at least once, or its job lies in the folder *dead* with a reason, through kill -9, restart, power loss and a full disk. Nothing is passed to standard output before it is accepted. A result that was not accepted can be lost only with the pipe that held it. After a crash a line may be passed on twice, and a hook may be called twice with the same *job*.
+
+With and without a spool: who has heard of a problem hears of its end exactly once, through maintenance, silence, dependency, flapping, reload and, with a spool, restart. A hook that is taken out of the configuration hears of nothing any more.
+
+A spool belongs to one **pup-route** at a time. **pup-route spool** *list*, *retry* and *drop* show and mend what it holds, also while another has it.`
 
 const signals = `SIGTERM and SIGINT: nothing more is read and no hook is started; running ones have **--grace** to end. A second one ends them at once. SIGHUP: the configuration is read again; it is taken as a whole, or, where it has a mistake, not at all.`
 

@@ -150,26 +150,22 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 		}
 		c.StaleAfter = time.Duration(parts.StaleAfter)
 	}
-	if parts.Spool != "" {
-		if c.Spool != "" {
-			return []error{at("spool", errors.New("spool has been given by another file"))}
+	for _, once := range []struct {
+		key, value string
+		to         *string
+	}{{"spool", parts.Spool, &c.Spool}, {"silences", parts.Silences, &c.Silences}, {"recheck", parts.Recheck, &c.Recheck}} {
+		switch {
+		case once.value == "":
+		case *once.to != "":
+			return []error{at(once.key, fmt.Errorf("%s has been given by another file", once.key))}
+		default:
+			*once.to = once.value
 		}
-		c.Spool = parts.Spool
 	}
 	if parts.Silences != "" {
-		if c.Silences != "" {
-			return []error{at("silences", errors.New("silences has been given by another file"))}
-		}
 		if _, err := os.ReadDir(parts.Silences); err != nil {
 			return []error{at("silences", err)}
 		}
-		c.Silences = parts.Silences
-	}
-	if parts.Recheck != "" {
-		if c.Recheck != "" {
-			return []error{at("recheck", errors.New("recheck has been given by another file"))}
-		}
-		c.Recheck = parts.Recheck
 	}
 	var errs []error
 	hookField := HookField()

@@ -106,9 +106,9 @@ func (r *router) why(rule int, name, vantage, reason string, now time.Time) {
 		return
 	}
 	r.said[key] = reason
-	b := append(r.buf[:0], `{"v":1,"type":"`+wire.TypeEvent+`","name":`...)
+	b := append(r.buf[:0], `{"v":1,"type":"held","name":`...)
 	b = ndjson.AppendString(b, name)
-	b = wire.AppendTime(append(b, `,"event":"held","time":`...), now)
+	b = wire.AppendTime(append(b, `,"time":`...), now)
 	if vantage != "" {
 		b = ndjson.AppendString(append(b, `,"vantage":`...), vantage)
 	}

@@ -5,6 +5,7 @@
 package spool
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
@@ -423,10 +424,7 @@ func (s *Spool) Sync() error {
 func (s *Spool) write(input uint64, crc uint32, sync bool) error {
 	if len(s.buf) > 0 || input != s.input || crc != s.inputCRC {
 		mark := len(s.buf)
-		var tail [12]byte
-		binary.LittleEndian.PutUint64(tail[:], input)
-		binary.LittleEndian.PutUint32(tail[8:], crc)
-		s.buf = appendFrame(s.buf, kindCommit, tail[:])
+		s.buf = commitFrame(s.buf, input, crc)
 		n, err := s.journal.WriteAt(s.buf, s.size)
 		if err != nil {
 			s.buf = s.buf[:mark]
@@ -472,34 +470,14 @@ func (s *Spool) Rotate(names func(func(*state.Memory))) error {
 
 // begin writes a journal and takes it into use. A crash at any point leaves
 // either the old one or the whole new one.
-func (s *Spool) begin(number uint64, names func(func(*state.Memory))) (err error) {
-	buf := []byte(header)
-	frame := func(kind byte, v any, line []byte) {
-		b, e := json.Marshal(v)
-		if e != nil {
-			err = e
-		}
-		buf = appendFrame(buf, kind, b, newline, line)
-	}
-	if names != nil {
-		names(func(m *state.Memory) { frame(kindName, m, m.Line) })
-	}
-	for _, j := range s.Jobs() {
-		frame(kindJob, j, j.Event)
-	}
-	if err != nil {
-		return err
-	}
-	var tail [12]byte
-	binary.LittleEndian.PutUint64(tail[:], s.input)
-	binary.LittleEndian.PutUint32(tail[8:], s.inputCRC)
-	buf = appendFrame(buf, kindCommit, tail[:])
+func (s *Spool) begin(number uint64, names func(func(*state.Memory))) error {
 	unfinished := s.path(number) + ".new"
 	f, err := os.OpenFile(unfinished, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	if _, err = f.Write(buf); err == nil {
+	size, err := s.snapshot(f, names)
+	if err == nil {
 		err = f.Sync()
 	}
 	if err == nil {
@@ -514,9 +492,43 @@ func (s *Spool) begin(number uint64, names func(func(*state.Memory))) (err error
 		return fmt.Errorf("begin a journal: %w", err)
 	}
 	s.journal, s.number = f, number
-	s.size, s.base = int64(len(buf)), int64(len(buf))
+	s.size, s.base = size, size
 	s.dirty = false
 	return nil
+}
+
+// snapshot writes what a journal begins with, and returns its size. Names are
+// written one by one: all of them would not fit our share of the memory.
+func (s *Spool) snapshot(f *os.File, names func(func(*state.Memory))) (size int64, err error) {
+	w := bufio.NewWriterSize(f, 64<<10)
+	var buf []byte
+	put := func(b []byte) {
+		n, _ := w.Write(b) // Flush returns the error
+		size += int64(n)
+	}
+	frame := func(kind byte, v any, line []byte) {
+		b, e := json.Marshal(v)
+		err = errors.Join(err, e)
+		buf = appendFrame(buf[:0], kind, b, newline, line)
+		put(buf)
+	}
+	put([]byte(header))
+	if names != nil {
+		names(func(m *state.Memory) { frame(kindName, m, m.Line) })
+	}
+	for _, j := range s.Jobs() {
+		frame(kindJob, j, j.Event)
+	}
+	put(commitFrame(nil, s.input, s.inputCRC))
+	return size, errors.Join(err, w.Flush())
+}
+
+// commitFrame appends the frame that ends a batch.
+func commitFrame(dst []byte, input uint64, crc uint32) []byte {
+	var tail [12]byte
+	binary.LittleEndian.PutUint64(tail[:], input)
+	binary.LittleEndian.PutUint32(tail[8:], crc)
+	return appendFrame(dst, kindCommit, tail[:])
 }
 
 func syncDir(dir string) error {

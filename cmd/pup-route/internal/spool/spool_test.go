@@ -311,3 +311,27 @@ func BenchmarkRecovery(b *testing.B) {
 	}
 	b.ReportMetric(256*float64(b.N)/b.Elapsed().Seconds(), "MiB/s")
 }
+
+// TestGoldenFormat: spools of every release are read for ever. A new format
+// gets a folder of its own here; the old ones stay.
+func TestGoldenFormat(t *testing.T) {
+	golden, err := os.ReadFile("testdata/1/journal-0000000000000001")
+	must(t, err)
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "journal-0000000000000001"), golden, 0o600))
+	s, h := open(t, dir)
+	defer s.Close()
+	want := `result {"n": 1, "t":"<&>"} 1s,note a h down,result {"n": 2, "t":"<&>"} 2s,note a h down,result {"n": 3, "t":"<&>"} 3s,note a h down`
+	if got := strings.Join(h.said, ","); got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+	if got, want := ids(s.Jobs()), "job1#0 job3#4"; got != want {
+		t.Errorf("jobs %s, want %s", got, want)
+	}
+	if j := s.jobs["job3"]; string(j.Event) != `{"n": 3, "t":"<&>"}` || j.Reason != "exit status 75" || !j.After.Equal(at) || j.Hook != "h" || j.Key != "a" {
+		t.Errorf("job %+v", j)
+	}
+	if n, crc := s.Input(); n != 20 || crc != 0xc9e90ce3 {
+		t.Errorf("input %d %x", n, crc)
+	}
+}

@@ -240,7 +240,7 @@ func (s *story) check(t *testing.T, seed uint64) {
 // TestLedger: who has heard of a problem hears of its end, exactly once,
 // through conditions, gates, flapping, stale times and reloads.
 func TestLedger(t *testing.T) {
-	for seed := range uint64(600) {
+	for seed := range uint64(300) {
 		s := newStory(seed)
 		for range 60 {
 			s.step()
