@@ -70,6 +70,7 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "secrets", EnvVars: []string{"CREDENTIALS_DIRECTORY"}, Usage: "take ${secret:NAME} from the file NAME in `DIR`"},
 		&cli.StringSliceFlag{Name: "deny", Usage: "never connect to an address in the network `CIDR`; may be repeated"},
 		&cli.BoolFlag{Name: "allow-exec", Usage: "let targets run commands (check exec)"},
+		&cli.BoolFlag{Name: "allow-files", Usage: "let targets connect to socket files and look at files (checks unix and file, connect = \"unix:PATH\")"},
 		&cli.BoolFlag{Name: "exit-status", Aliases: []string{"e"}, Usage: "exit with the worst status, as Nagios plugins do"},
 		&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "send nothing: print the targets that are fine, and a result for those whose options, secrets or expressions are not"},
 		&cli.StringFlag{Name: "format", Value: "auto", Usage: "write `FORMAT`: ndjson, text, or auto: text on a terminal"},
@@ -129,7 +130,8 @@ func configure(c *cli.Context, std cmdline.Std, r *probe.Runner) (*engine.Engine
 		Ordered: c.Bool("ordered"), MaxLine: c.Int("max-line"), Dry: c.Bool("dry-run"),
 		Warn: func(text string) { fmt.Fprintf(std.Err, "pup-probe: %s\n", ndjson.Printable(text)) },
 	}
-	r.Secrets, r.Vantage, r.MaxRecord, r.AllowExec = c.String("secrets"), c.String("vantage"), c.Int("max-record"), c.Bool("allow-exec")
+	r.Secrets, r.Vantage, r.MaxRecord = c.String("secrets"), c.String("vantage"), c.Int("max-record")
+	r.AllowExec, r.AllowFiles = c.Bool("allow-exec"), c.Bool("allow-files")
 	r.Bug = func(text string) { fmt.Fprintf(std.Err, "pup-probe: bug: %s\n", text) }
 	switch {
 	case e.Jobs < 0 || e.PerHost < 0 || e.Rate < 0:

@@ -16,7 +16,7 @@ import (
 type Common struct {
 	Resolver string `json:"resolver" doc:"The DNS server that finds the addresses of the host, such as 192.0.2.53, [2001:db8::53]:5353, tcp://192.0.2.53 or tls://dns.example.org. The system's configuration if absent."`
 	Address  string `json:"address" enum:"first,each,all,any" doc:"Which addresses of the host are checked. first: in order, until one accepts a connection, as a client does. each: every one, reported each; degraded if some are down. all: every one must pass. any: one must pass."`
-	Connect  string `json:"connect" doc:"Another host:port to connect to; the URL still gives the name that the server is asked for."`
+	Connect  string `json:"connect" doc:"Another host:port to connect to, or a socket file as unix:PATH, which needs --allow-files; the URL still gives the name that the server is asked for."`
 	Family   string `json:"family" enum:"4,6" doc:"Use addresses of this IP version only."`
 	Source   string `json:"source" doc:"The local IP address to connect from."`
 	Proxy    string `json:"proxy" doc:"Connect through this proxy: socks5://host:port or http://host:port (CONNECT)."`

@@ -53,7 +53,7 @@ func tcp(ctx context.Context, p *probe.Probe, opt *tcpOptions, facts *tcpFacts) 
 	steps := make([]compiled, len(opt.Steps))
 	for i := range opt.Steps {
 		var err error
-		if steps[i], err = opt.Steps[i].compile(fmt.Sprintf("tcp.steps[%d]", i)); err != nil {
+		if steps[i], err = opt.Steps[i].compile(fmt.Sprintf("%s.steps[%d]", p.URL.Check.Name, i)); err != nil {
 			return err
 		}
 	}

@@ -23,12 +23,14 @@ type Runner struct {
 	Resolver   string           // name server for targets that name none, as in a target; "": the system's configuration
 	Deny       []netip.Prefix   // addresses that are never dialled
 	AllowExec  bool             // targets may run commands
+	AllowFiles bool             // targets may use socket files and look at files
 	Vantage    string           // where we are, for the result
 	MaxTimeout time.Duration    // no attempt takes longer; 0: no limit
 	MaxRecord  int              // bytes of a result line with its newline; ndjson.MaxWrite if 0
 	Bug        func(string)     // told of panics in checks; may be nil
 
 	resolver resolver
+	juries   juries
 }
 
 var tlsField = sync.OnceValue(func() *schema.Field { f := schema.Of(DefaultTLS); return &f })
