@@ -134,13 +134,15 @@ func rewrite(t *testing.T, path, text string) {
 	}
 }
 
-func target(name string) string {
-	return "[[target]]\nname = \"" + name + "\"\nurl = \"tcp://192.0.2.1:80\"\nevery = \"100ms\"\n"
+func target(name string) string { return targetEvery(name, "1h") }
+
+func targetEvery(name, every string) string {
+	return "[[target]]\nname = \"" + name + "\"\nurl = \"tcp://192.0.2.1:80\"\nevery = \"" + every + "\"\n"
 }
 
 func TestTermEndsWithABeat(t *testing.T) {
 	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
-		p := start(t, configFile(t, target("a")))
+		p := start(t, "-q", configFile(t, targetEvery("a", "100ms"))) // a busy machine may skip runs
 		p.until(func(m map[string]any) bool { return m["type"] == "target" && m["seq"] == 3.0 })
 		p.cmd.Process.Signal(sig)
 		rest, said, state := p.end()
@@ -203,7 +205,7 @@ func TestControl(t *testing.T) {
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, "--control", fifo, configFile(t, "[[target]]\nname = \"a\"\nurl = \"tcp://192.0.2.1:80\"\nevery = \"1d\"\nrecheck = \"100ms\"\n"))
+	p := start(t, "-q", "--control", fifo, configFile(t, "[[target]]\nname = \"a\"\nurl = \"tcp://192.0.2.1:80\"\nevery = \"1d\"\nrecheck = \"100ms\"\n"))
 	p.until(beat(1))
 	for _, say := range []struct {
 		line string
@@ -242,7 +244,7 @@ func TestWatch(t *testing.T) {
 }
 
 func TestReaderThatLeaves(t *testing.T) {
-	p := start(t, configFile(t, target("a")))
+	p := start(t, "--beat", "1s", configFile(t, target("a")))
 	p.until(beat(1))
 	p.pipe.Close()
 	_, said, state := p.end()
@@ -259,7 +261,7 @@ func TestTermWhileTheReaderStalls(t *testing.T) {
 	t.Parallel()
 	text := ""
 	for i := range 200 {
-		text += target("a" + strconv.Itoa(i))
+		text += targetEvery("a"+strconv.Itoa(i), "100ms")
 	}
 	p := start(t, configFile(t, text))
 	said := bufio.NewReader(p.stderr)

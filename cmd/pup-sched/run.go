@@ -223,12 +223,11 @@ func (f *flags) schedule(c *config.Config, paths []string, std cmdline.Std) erro
 // something else or, with --watch, a file changes, until ctx is done.
 func (f *flags) follow(ctx context.Context, s *sched.Scheduler, hup <-chan os.Signal, c *config.Config, paths []string, stderr io.Writer) {
 	sources := c.Sources
-	var files atomic.Pointer[[]string]
-	list := watched(c, paths)
-	files.Store(&list)
+	var files atomic.Pointer[[]config.Seen]
+	files.Store(&c.Files)
 	edited := make(chan struct{})
 	if f.watch {
-		go watch(ctx, func() []string { return *files.Load() }, edited)
+		go watch(ctx, func() []config.Seen { return *files.Load() }, edited)
 	}
 	for {
 		again, stop := f.refresh(ctx, sources, stderr)
@@ -244,8 +243,7 @@ func (f *flags) follow(ctx context.Context, s *sched.Scheduler, hup <-chan os.Si
 		}
 		if c := f.reload(ctx, paths, stderr); c != nil {
 			sources = c.Sources
-			list := watched(c, paths)
-			files.Store(&list)
+			files.Store(&c.Files)
 			s.Replace(ctx, c.Targets)
 		}
 	}

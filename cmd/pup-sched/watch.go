@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"strings"
+	"slices"
 	"time"
 
 	"pup/cmd/pup-sched/internal/config"
@@ -13,11 +11,10 @@ import (
 // watchEvery is how often --watch looks at the files.
 const watchEvery = 2 * time.Second
 
-// watch sends when the files have changed, and have then stayed the same for
-// one look, so that nothing half-written is read.
-func watch(ctx context.Context, paths func() []string, changed chan<- struct{}) {
-	known := look(paths())
-	last := known
+// watch sends when the files are not as they were when they were read, and
+// have stayed the same for one look, so that nothing half-written is read.
+func watch(ctx context.Context, read func() []config.Seen, changed chan<- struct{}) {
+	var last, told []config.Seen
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
@@ -26,9 +23,10 @@ func watch(ctx context.Context, paths func() []string, changed chan<- struct{}) 
 		case <-ctx.Done():
 			return
 		}
-		now := look(paths())
-		if now != known && now == last {
-			known = now
+		known := read()
+		now := config.See(known)
+		if !slices.Equal(now, known) && !slices.Equal(now, told) && slices.Equal(now, last) {
+			told = now
 			select {
 			case changed <- struct{}{}:
 			case <-ctx.Done():
@@ -37,25 +35,4 @@ func watch(ctx context.Context, paths func() []string, changed chan<- struct{}) 
 		}
 		last = now
 	}
-}
-
-// look sums up what tells whether files have changed: their sizes and times,
-// and what is in folders.
-func look(paths []string) string {
-	var b strings.Builder
-	for _, p := range paths {
-		fi, err := os.Stat(p)
-		if err != nil {
-			fmt.Fprintf(&b, "%s gone\n", p)
-			continue
-		}
-		fmt.Fprintf(&b, "%s %d %d\n", p, fi.Size(), fi.ModTime().UnixNano())
-	}
-	return b.String()
-}
-
-// watched lists the files of a configuration, and the folders in which new
-// ones may appear.
-func watched(c *config.Config, paths []string) []string {
-	return append(append([]string{}, paths...), c.Files...)
 }

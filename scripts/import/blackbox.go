@@ -60,7 +60,7 @@ func blackboxModule(t *table, m *tree) {
 	case "icmp":
 	case "grpc":
 		if service := o.get("service").str(); service != "" {
-			t.option("grpc", "service", service)
+			t.option("grpc", "services", []string{service})
 		}
 		o.get("tls").skip() // in the scheme
 	case "websocket":
@@ -252,6 +252,9 @@ func blackboxURL(host string, m *tree) string {
 	case "websocket":
 		return "ws://" + host
 	case "grpc":
+		if !strings.Contains(host, ":") {
+			host += ":50051" // the usual one; Prometheus' targets name theirs
+		}
 		if o.get("tls").text == "true" {
 			return "grpcs://" + host
 		}

@@ -44,8 +44,8 @@ type Config struct {
 	Digest    string         // changes with the content of the files
 	Explained *Explanation   // of the target that Options.Explain names
 	Sources   []*Source
-	Files     []string // that were read, and the folders of patterns
-	Warnings  error    // what is wrong with what sources print, an *Errors or nil
+	Files     []Seen // that were read, and folders in which others may appear
+	Warnings  error  // what is wrong with what sources print, an *Errors or nil
 }
 
 // Load reads the files and folders; "-" is standard input. An error that is
@@ -85,7 +85,7 @@ type loader struct {
 	windows   map[string]*sched.Window
 	windowAt  map[string]place
 	feeds     []*Source
-	files     []string
+	files     []Seen
 	warnings  *Errors // about sources
 	partial   bool    // not all sources have been read
 
@@ -127,6 +127,7 @@ func (l *loader) open(path string) error {
 	if !fi.IsDir() {
 		return l.file(path)
 	}
+	l.files = append(l.files, see(path))
 	files, err := folder(path)
 	if err != nil {
 		return err
@@ -172,7 +173,7 @@ func (l *loader) file(path string) error {
 		return err
 	}
 	l.seen[abs] = true
-	l.files = append(l.files, path)
+	l.files = append(l.files, see(path))
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return tidyPath(err)
@@ -260,7 +261,7 @@ func (l *loader) include(m *member, dir string) {
 		if !filepath.IsAbs(pattern) {
 			pattern = filepath.Join(dir, pattern)
 		}
-		l.files = append(l.files, filepath.Dir(pattern))
+		l.files = append(l.files, see(filepath.Dir(pattern)))
 		files, err := filepath.Glob(pattern)
 		switch {
 		case err != nil:
