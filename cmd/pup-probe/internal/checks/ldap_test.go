@@ -66,7 +66,6 @@ func TestLDAP(t *testing.T) {
 		{"nothing found", "", root + ldapEnds(3, ldapDone, 0, ""), "up", []string{"ldap.entries == 0"}},
 		{"no such base", "", root + ldapEnds(3, ldapDone, 32, ""), "down mismatch request", []string{"error contains 'noSuchObject'"}},
 		{"login wanted", "", root + ldapEnds(3, ldapDone, 1, "a successful bind must be completed"), "down denied request", nil},
-		{"closes", "", root + "! close", "down closed request", nil},
 	})
 	check(t, "ldap://192.0.2.1", `"ldap":{"user":"cn=a","password":"`+password+`","starttls":"off"}`).want(t, "unknown options prepare", "error contains 'allow_plain_auth'")
 }
