@@ -491,7 +491,7 @@ func (v *verification) setRoots() (err error) {
 	case v.opt.tls.CA != "":
 		v.roots, err = rootsOf(v.opt.tls.CA)
 	default:
-		v.roots, err = systemRoots()
+		v.roots, err = SystemRoots()
 	}
 	return err
 }
@@ -683,8 +683,8 @@ var bundles = []string{
 	"/usr/local/share/certs/ca-root-nss.crt",
 }
 
-// systemRoots gives the system's authorities, read when TLS is first used.
-func systemRoots() (*x509.CertPool, error) {
+// SystemRoots gives the system's authorities, read when TLS is first used.
+func SystemRoots() (*x509.CertPool, error) {
 	if os.Getenv("SSL_CERT_FILE") == "" && os.Getenv("SSL_CERT_DIR") == "" && runtime.GOOS != "darwin" && runtime.GOOS != "windows" {
 		for _, file := range bundles {
 			if pool, err := rootsOf(file); err == nil {
