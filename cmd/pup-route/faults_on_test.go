@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"syscall"
 	"testing"
 
 	"pup/cmd/internal/cmdline"
@@ -71,5 +72,25 @@ func TestFaultSyncFails(t *testing.T) {
 		if lost, _, unpassed := r.judge(); lost > 0 || unpassed > 0 {
 			t.Errorf("sync %d fails: %d lost, %d not passed on", n, lost, unpassed)
 		}
+	}
+}
+
+// TestFaultControlSocket is the control of the test above: from a socket,
+// which has no tee(2), the same kills lose lines, and the test sees it.
+func TestFaultControlSocket(t *testing.T) {
+	r := newRig(t, 4000)
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		syscall.CloseOnExec(fd) // the program must not hold its own input open
+	}
+	in := os.NewFile(uintptr(fds[0]), "in")
+	defer in.Close()
+	go r.feed(os.NewFile(uintptr(fds[1]), "w"))
+	r.kills(in, 100)
+	if lost, _, _ := r.judge(); lost == 0 {
+		t.Error("nothing was lost without tee(2): the test can't see losses")
 	}
 }

@@ -46,6 +46,7 @@ func program(std cmdline.Std) *cmdline.Program {
 			&cli.StringFlag{Name: "format", Value: "auto", Usage: "write `FORMAT`: ndjson, text, or auto: text on a terminal"},
 			&cli.IntFlag{Name: "max-line", Value: ndjson.MaxLine, Usage: "drop and report input lines longer than `BYTES`"},
 			&cli.IntFlag{Name: "max-record", Value: ndjson.MaxWrite, Usage: "write at most `BYTES` at once; more than 4096 is not safe when several programs write to one pipe"},
+			&cli.BoolFlag{Name: "sd-notify", Usage: "tell systemd that the pipe is ready at the first line, and feed its watchdog with each beat of pup-sched"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "do not show on standard error what hooks print"},
 		},
 		Commands: []*cli.Command{spoolCommand(std)},
@@ -86,6 +87,10 @@ func act(c *cli.Context, std cmdline.Std) error {
 	// SIGPIPE is caught, not ignored, since hooks would inherit that.
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer signal.Stop(signals)
+	notify := ""
+	if c.Bool("sd-notify") {
+		notify = route.NotifySocket()
+	}
 	sum, err := route.Run(std.In, std.Out, std.Err, route.Options{
 		Config:    cfg,
 		Reload:    load,
@@ -95,6 +100,7 @@ func act(c *cli.Context, std cmdline.Std) error {
 		MaxRecord: c.Int("max-record"),
 		DryRun:    c.Bool("dry-run"),
 		View:      view,
+		Notify:    notify,
 		Quiet:     c.Bool("quiet"),
 		Signals:   signals,
 		Wall:      time.Now,

@@ -5,6 +5,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -36,6 +37,8 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("ME", me.Username)
+			name, value, _ := strings.Cut(noSleep, "=")
+			env.Setenv(name, value)
 			// A FIFO is how a script waits for a hook: cat ends when the hook
 			// has written to it.
 			return syscall.Mkfifo(filepath.Join(env.WorkDir, "fifo"), 0o666)

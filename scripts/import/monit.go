@@ -149,6 +149,17 @@ var monitSchemes = map[string]string{
 	"mqtt": "mqtt", "lmtp": "lmtp", "memcache": "memcached", "websocket": "ws", "default": "tcp",
 }
 
+// monitStatus makes an expression of = 200, >= 400 or 200.
+func monitStatus(op string, next func() string) string {
+	if isNumber(op) {
+		return "http.status == " + op
+	}
+	if op == "=" {
+		op = "=="
+	}
+	return "http.status " + op + " " + next()
+}
+
 var monitFiller = map[string]bool{"times": true, "time": true, "within": true, "cycles": true, "cycle": true}
 
 // monitTarget makes a target of a test such as failed port 80 protocol http,
@@ -189,13 +200,7 @@ func monitTarget(r *result, name, host string, test []string) *table {
 		case "request":
 			path = next()
 		case "status":
-			op, code := next(), ""
-			if isNumber(op) {
-				op, code = "==", op
-			} else {
-				code = next()
-			}
-			expects = append(expects, "http.status "+strings.NewReplacer("=", "==", "===", "==", "====", "==").Replace(op)+" "+code)
+			expects = append(expects, monitStatus(next(), next))
 		case "content":
 			op, re := next(), next()
 			not := ""

@@ -4,6 +4,7 @@
 #	#!/usr/bin/env bash
 #	# packages: redis-server redis-tools      what scripts/install asks Debian for
 #	# programs: redis-server redis-cli        what must be there
+#	# unpacks: exim4-daemon-light             what it only unpacks, below /usr/local/lib/pup (few need this)
 #	. "${BASH_SOURCE[0]%/*}/lib/server.sh"
 #
 #	free_port port

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"pup/cmd/internal/ndjson"
 	"pup/cmd/internal/wire"
@@ -224,7 +225,7 @@ func (s *amqpSession) login(opt *amqpOptions) error {
 		case err != nil:
 			return err
 		case m == amqpTune:
-			if err := brokerSASL(cl.Done()); err != nil {
+			if err := loginError(cl.Done()); err != nil {
 				return err
 			}
 			return s.tune(r)
@@ -236,7 +237,7 @@ func (s *amqpSession) login(opt *amqpOptions) error {
 			return err
 		}
 		if response, err = cl.Next([]byte(challenge)); err != nil {
-			return brokerSASL(err)
+			return loginError(err)
 		}
 		if err := s.send(0, amqpSecureOK, amqpAppendLongstr(nil, string(response))); err != nil {
 			return err
@@ -278,7 +279,7 @@ func (s *amqpSession) client(opt *amqpOptions) (sasl.Client, error) {
 	case sasl.External:
 		cl, err = sasl.New(name, sasl.Credentials{Act: opt.User})
 	case "":
-		secure := s.c.TLSState() != nil || opt.AllowPlainAuth || brokerLoopback(s.c.Host())
+		secure := s.c.TLSState() != nil || opt.AllowPlainAuth || s.c.Private()
 		cl, err = sasl.Pick(s.mechanisms, cred, secure)
 	default:
 		cl, err = sasl.New(name, cred)
@@ -366,8 +367,8 @@ func (s *amqpSession) queue(name string) error {
 	return err
 }
 
-// roundtrip publishes a token to a queue of our own, and gets it back.
-func (s *amqpSession) roundtrip(name string) error {
+// canary publishes a token to a queue of our own, and gets it back.
+func (s *amqpSession) canary(name string) error {
 	if _, _, err := s.declare(name, amqpExclusive|amqpAutoDelete); err != nil {
 		return err
 	}
@@ -381,7 +382,7 @@ func (s *amqpSession) roundtrip(name string) error {
 		return s.blocked()
 	}
 	s.p.Phase(wire.Request)
-	token := brokerToken()
+	token, start := brokerToken(), time.Now()
 	if _, err := s.c.Write(amqpMessage(name, token)); err != nil {
 		return err
 	}
@@ -389,6 +390,8 @@ func (s *amqpSession) roundtrip(name string) error {
 	if err := s.confirmed(); err != nil {
 		return err
 	}
+	s.facts.CanaryWriteMS = new(wire.MS(time.Since(start)))
+	start = time.Now()
 	s.p.Phase(wire.Request)
 	const noAck = 1
 	if err := s.send(amqpChannel, amqpGet, append(amqpAppendShortstr([]byte{0, 0}, name), noAck)); err != nil {
@@ -400,14 +403,17 @@ func (s *amqpSession) roundtrip(name string) error {
 	case err != nil:
 		return err
 	case m == amqpGetEmpty:
-		return probe.Failf(wire.Mismatch, "roundtrip: the queue is empty, though the server has confirmed the message")
+		return probe.Failf(wire.Mismatch, "canary: the queue is empty, though the server has confirmed the message")
 	case m != amqpGetOK:
 		return probe.Protocolf("got %v, want %v", m, amqpGetOK)
 	}
 	s.p.Phase(wire.Transfer)
 	got, err := s.content()
 	if err == nil && got != token {
-		err = probe.Failf(wire.Mismatch, "roundtrip: got %.80q, want the token that was published", got)
+		err = probe.Failf(wire.Mismatch, "canary: got %.80q, want the token that was published", got)
+	}
+	if err == nil {
+		s.facts.CanaryReadMS = new(wire.MS(time.Since(start)))
 	}
 	return err
 }

@@ -51,7 +51,7 @@ func TestElasticsearch(t *testing.T) {
 		{name: "404", script: elasticsearchTalk("", "/", "404 Not Found", `no`), want: "down protocol transfer"},
 		{name: "error", script: elasticsearchTalk("", "/", ok, elasticsearchHello, health, "400 Bad Request", `{"error":{"reason":"bad index"},"status":400}`), want: "down mismatch transfer", facts: []string{"error contains 'bad index'"}},
 		{name: "health without status", script: elasticsearchTalk("", "/", ok, elasticsearchHello, health, ok, `{}`), want: "down protocol transfer"},
-		{name: "closes in between", script: elasticsearchTalk("", "/", ok, elasticsearchHello) + "! close", want: "down closed wait"},
+		{name: "closes in between", script: elasticsearchTalk("", "/", ok, elasticsearchHello) + "C~ ^GET\n! close", want: "down closed wait"},
 		{name: "hangs in between", target: `"timeout":"200ms"`, script: elasticsearchTalk("", "/", ok, elasticsearchHello) + "! hang", want: "down timeout wait"},
 	})
 	talks(t, "opensearch://HOST/proxy/es/", []talk{

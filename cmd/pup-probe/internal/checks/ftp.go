@@ -126,12 +126,12 @@ func ftpPlan(p *probe.Probe, opt *ftpOptions) (user, password, path string, err 
 	if user == "" && path != "" {
 		user = "anonymous"
 	}
-	login := loginOptions{User: user, Password: password, AllowPlainAuth: opt.AllowPlainAuth || password == ""}
-	if err := errors.Join(login.valid(p, opt.StartTLS), loginText(p, "password", password), loginText(p, "path", path)); err != nil {
-		return "", "", "", err
-	}
-	if password == "" {
+	if password == "" && user == "anonymous" {
 		password = "pup@" // by custom, an address
+	}
+	login := loginOptions{User: user, Password: password, AllowPlainAuth: opt.AllowPlainAuth || user == "anonymous"}
+	if err := errors.Join(login.valid(p, opt.StartTLS), loginText(p, "path", path)); err != nil {
+		return "", "", "", err
 	}
 	return user, password, path, nil
 }

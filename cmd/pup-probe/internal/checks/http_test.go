@@ -450,4 +450,7 @@ func TestHTTPNginx(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) { check(t, tt.url, tt.target).want(t, tt.want, tt.facts...) })
 	}
+	realserver.Pause(t, n, "nginx")
+	check(t, plain+"/", `"timeout":"300ms"`).want(t, "down timeout wait")
+	check(t, secure+"/", `"timeout":"300ms"`).want(t, "down timeout tls")
 }

@@ -22,6 +22,8 @@ type imapFacts struct {
 	UIDNext     int64    `json:"uid_next" doc:"The number that the next message will get: it grows with each that comes in."`
 	UIDValidity int64    `json:"uid_validity" doc:"Changes when the mailbox was made anew."`
 	NewestAgeMS *float64 `json:"newest_age_ms" doc:"How long ago the newest message came in (INTERNALDATE), in milliseconds."`
+	QuotaUsed   *int64   `json:"quota_used_bytes" doc:"How much of the mailbox's quota is used; absent where there is none, or the server does not tell (QUOTA)."`
+	QuotaLimit  *int64   `json:"quota_limit_bytes" doc:"The quota; a mailbox that has reached it takes no more mail."`
 }
 
 func init() {
@@ -43,7 +45,9 @@ Phases: greet has the greeting, the capabilities and STARTTLS, auth the login, r
 	}, imapOptions{imapSessionOptions: imapSessionOptions{starttlsOptions: starttlsOptions{"auto"}}, Mailbox: "INBOX"}, imap)
 }
 
-func imap(ctx context.Context, p *probe.Probe, opt *imapOptions, facts *imapFacts) (err error) {
+func imap(ctx context.Context, p *probe.Probe, given *imapOptions, facts *imapFacts) (err error) {
+	opt := new(*given)
+	opt.fromURL(p)
 	if err := opt.valid(p, opt.StartTLS); err != nil {
 		return err
 	}
@@ -92,6 +96,11 @@ func (s *imapSession) look(mailbox string, facts *imapFacts) error {
 		return probe.Protocolf("EXAMINE: the server does not say how many messages there are")
 	}
 	facts.Messages = &exists
+	if s.can("QUOTA") {
+		if err := s.command(facts.quota, "GETQUOTAROOT %s", name); err != nil {
+			return imapRefusal("GETQUOTAROOT", wire.Mismatch, err)
+		}
+	}
 	if exists == 0 {
 		return nil
 	}
@@ -132,6 +141,25 @@ func (f *imapFacts) status(text string) {
 			f.UIDNext = n
 		case "UIDVALIDITY":
 			f.UIDValidity = n
+		}
+	}
+}
+
+// quota reads `QUOTA name (STORAGE 10 512 …)`, in units of 1024 bytes (RFC
+// 9208). Of several the fullest counts.
+func (f *imapFacts) quota(text string) {
+	if !strings.HasPrefix(strings.ToUpper(text), "QUOTA ") {
+		return
+	}
+	words := strings.Fields(strings.TrimSuffix(text[strings.LastIndexByte(text, '(')+1:], ")"))
+	for i := 0; i+2 < len(words); i += 3 {
+		used, err := strconv.ParseUint(words[i+1], 10, 52)
+		limit, err2 := strconv.ParseUint(words[i+2], 10, 52)
+		if !strings.EqualFold(words[i], "STORAGE") || err != nil || err2 != nil || limit == 0 {
+			continue
+		}
+		if f.QuotaLimit == nil || float64(used)*float64(*f.QuotaLimit) > float64(*f.QuotaUsed)*float64(limit) {
+			f.QuotaUsed, f.QuotaLimit = new(int64(used<<10)), new(int64(limit<<10))
 		}
 	}
 }

@@ -21,6 +21,8 @@ func TestIMAP(t *testing.T) {
 		{"asks for capabilities", "", "S: * OK hi\nC: a1 CAPABILITY\nS: * CAPABILITY IMAP4rev2 IDLE\nS: a1 OK\nC: a2 NOOP\nS: a2 OK\nC: a3 LOGOUT\n! close", "up", []string{"same(imap.capabilities, ['IMAP4REV2', 'IDLE'])"}},
 		{"mailbox", pw + "}", examine + "C: a4 FETCH 3:12 (INTERNALDATE)\nS: * 11 FETCH (INTERNALDATE \" 1-Jan-2020 00:00:00 +0000\")\nS: * 12 FETCH (UID 98 INTERNALDATE \"17-Jul-1996 02:44:25 -0700\")\nS: a4 OK\nC: a5 LOGOUT" + bye, "up",
 			[]string{"imap.messages == 12", "imap.unseen == 2", "imap.uid_next == 99", "imap.uid_validity == 7", "imap.newest_age_ms > 180000000000", "imap.newest_age_ms < 800000000000", "imap.mechanism == 'PLAIN'", "'UIDPLUS' in imap.capabilities"}},
+		{"quota", pw + "}", strings.Replace(login, "UIDPLUS", "QUOTA", 1) + "C~ STATUS\nS: a2 OK\nC~ EXAMINE\nS: * 0 EXISTS\nS: a3 OK\nC: a4 GETQUOTAROOT \"INBOX\"\nS: * QUOTAROOT INBOX a b\nS: * QUOTA a (STORAGE 1 1000 MESSAGE 5 9)\nS: * QUOTA \"b c\" (MESSAGE 1 2 STORAGE 900 1024)\nS: * QUOTA d ()\nS: a4 OK\nC: a5 LOGOUT" + bye, "up",
+			[]string{"imap.quota_used_bytes == 900 * 1024", "imap.quota_limit_bytes == 1048576"}},
 		{"PREAUTH", "", "S: * PREAUTH [CAPABILITY IMAP4rev1] hi\nC: a1 STATUS \"INBOX\" (MESSAGES UNSEEN UIDNEXT UIDVALIDITY)\nS: a1 NO no", "down mismatch request", []string{"imap.logged_in"}},
 		{"LOGIN", pw + "}", "S: * OK [CAPABILITY IMAP4rev1] hi\nC: a1 LOGIN \"tim\" \"tan\\\"staaf\"\nS: a1 OK in\nC: a2 CAPABILITY\nS: * CAPABILITY IMAP4rev1\nS: a2 OK\nC~ STATUS\nS: a3 OK\nC~ EXAMINE\nS: * 0 EXISTS\nS: a4 OK\nC: a5 LOGOUT" + bye, "up", []string{"imap.mechanism == 'LOGIN'", "imap.messages == 0"}},
 		{"without SASL-IR", pw + "}", "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hi\nC: a1 AUTHENTICATE PLAIN\nS: + \nC: AHRpbQB0YW4ic3RhYWY=\nS: a1 NO [AUTHENTICATIONFAILED] no", "down denied auth", nil},
@@ -120,7 +122,7 @@ func TestIMAPMailbox(t *testing.T) {
 
 // FuzzIMAPResponse: what is taken for a literal is announced at the end.
 func FuzzIMAPResponse(f *testing.F) {
-	for _, s := range []string{"* STATUS {5}", "{3+}", "{}", "x{1}y", "{99999999999}", "{-1}", `* STATUS "a" (MESSAGES 1 UNSEEN x UIDNEXT -1`, `1 FETCH (INTERNALDATE "x`, "STATUS"} {
+	for _, s := range []string{"* STATUS {5}", "{3+}", "{}", "x{1}y", "{99999999999}", "{-1}", `* STATUS "a" (MESSAGES 1 UNSEEN x UIDNEXT -1`, `1 FETCH (INTERNALDATE "x`, "STATUS", `QUOTA "" (STORAGE 1 2 X 3 4`, "QUOTA STORAGE 1 4503599627370495"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -129,6 +131,10 @@ func FuzzIMAPResponse(f *testing.F) {
 		}
 		var facts imapFacts
 		facts.status(s)
+		facts.quota(s)
+		if facts.QuotaLimit != nil && (*facts.QuotaLimit <= 0 || *facts.QuotaUsed < 0) {
+			t.Fatalf("%q: %d of %d", s, *facts.QuotaUsed, *facts.QuotaLimit)
+		}
 		if facts.Messages != nil && *facts.Messages < 0 || facts.Unseen != nil && *facts.Unseen < 0 {
 			t.Fatalf("%q: %d, %d", s, facts.Messages, facts.Unseen)
 		}

@@ -10,15 +10,15 @@ import (
 
 type kafkaOptions struct {
 	brokerOptions
-	User               string   `json:"user" doc:"The user to log in as."`
-	Password           string   `json:"password" secret:"true" doc:"The user's password."`
-	Token              string   `json:"token" secret:"true" doc:"An OAuth 2 access token, instead of a user and a password."`
-	Mechanism          string   `json:"mechanism" enum:"SCRAM-SHA-512,SCRAM-SHA-256,PLAIN,OAUTHBEARER" doc:"The SASL mechanism. Without it the best that the broker offers, which takes a second connection unless that is SCRAM-SHA-512, or OAUTHBEARER for a token."`
-	Topics             []string `json:"topics" doc:"Judge every partition of these topics, which must exist; with [\"*\"] all that we may see."`
-	EveryBroker        bool     `json:"every_broker" doc:"Connect to every broker that the cluster names, at the address that it names, and log in there."`
-	Group              string   `json:"group" doc:"Measure the lag of this consumer group: in topics, or else in all topics in which it has committed."`
-	RoundtripTopic     string   `json:"roundtrip_topic" doc:"Write a record to this topic and read it again. It stays there as long as the topic keeps its records, so this should be a topic of its own."`
-	RoundtripPartition int      `json:"roundtrip_partition" min:"0" max:"2147483647" doc:"The partition of that topic."`
+	User            string   `json:"user" doc:"The user to log in as, unless the URL names one."`
+	Password        string   `json:"password" secret:"true" doc:"The user's password."`
+	Token           string   `json:"token" secret:"true" doc:"An OAuth 2 access token, instead of a user and a password."`
+	Mechanism       string   `json:"mechanism" enum:"SCRAM-SHA-512,SCRAM-SHA-256,PLAIN,OAUTHBEARER" doc:"The SASL mechanism. Without it the best that the broker offers, which takes a second connection unless that is SCRAM-SHA-512, or OAUTHBEARER for a token."`
+	Topics          []string `json:"topics" doc:"Judge every partition of these topics, which must exist; with [\"*\"] all that we may see."`
+	EveryBroker     bool     `json:"every_broker" doc:"Connect to every broker that the cluster names, at the address that it names, and log in there."`
+	Group           string   `json:"group" doc:"Measure the lag of this consumer group: in topics, or else in all topics in which it has committed."`
+	CanaryTopic     string   `json:"canary_topic" doc:"Write a record to this topic and read it again. It stays there as long as the topic keeps its records, so this should be a topic of its own."`
+	CanaryPartition int      `json:"canary_partition" min:"0" max:"2147483647" doc:"The partition of that topic."`
 }
 
 type kafkaFacts struct {
@@ -41,7 +41,9 @@ type kafkaFacts struct {
 	LagMax                    *int64           `json:"lag_max" doc:"The lag in the partition where it is largest."`
 	LagByTopic                map[string]int64 `json:"lag_by_topic" doc:"The lag in each topic."`
 	Uncommitted               *int             `json:"uncommitted" doc:"In how many partitions of topics the group has never committed; they don't count as lag."`
-	RoundtripOffset           *int64           `json:"roundtrip_offset" doc:"The offset of the record that was written."`
+	CanaryWriteMS             *float64         `json:"canary_write_ms" doc:"Time until all replicas in sync had the record, in ms."`
+	CanaryReadMS              *float64         `json:"canary_read_ms" doc:"Time to read it, in ms."`
+	CanaryOffset              *int64           `json:"canary_offset" doc:"The offset of the record that was written."`
 }
 
 func init() {
@@ -55,9 +57,9 @@ func init() {
 		Warn:    []string{"(kafka.under_replicated ?? 0) == 0"},
 		Doc: `Up means that the broker at the URL answers ApiVersions and Metadata, after a login if there are credentials, that the cluster has a controller, and that everything the options ask for works. Without topics no partition is judged.
 
-` + "`topics`" + ` expects a leader for every partition, and warns of partitions with replicas that are not in sync. ` + "`group`" + ` finds the group's coordinator, the offsets that it has committed and the ends of its partitions. ` + "`roundtrip_topic`" + ` writes a record of 26 characters, waits until all replicas in sync have it, and reads it again; of a topic that compresses only the offset is compared. A topic is never created.
+` + "`topics`" + ` expects a leader for every partition, and warns of partitions with replicas that are not in sync. ` + "`group`" + ` finds the group's coordinator, the offsets that it has committed and the ends of its partitions. ` + "`canary_topic`" + ` writes a record of 26 characters, waits until all replicas in sync have it, and reads it again; of a topic that compresses only the offset is compared. A topic is never created.
 
-**Other brokers.** A partition is served by its leader, and a group by its coordinator. They are reached as clients reach them: at the host and port that the cluster advertises, with the resolver, family, source and proxy of the target. Behind NAT, in a container network or through a tunnel these addresses may mean nothing from here; then group and roundtrip_topic fail in phase resolve or connect although the broker of the URL is fine, as real clients from here would. The member connect holds for the first connection only. With TLS each broker must have a certificate for its advertised host, unless tls.server_name names another. The address and the TLS facts of the result are those of the last connection.
+**Other brokers.** A partition is served by its leader, and a group by its coordinator. They are reached as clients reach them: at the host and port that the cluster advertises, with the resolver, family, source and proxy of the target. Behind NAT, in a container network or through a tunnel these addresses may mean nothing from here; then group and canary_topic fail in phase resolve or connect although the broker of the URL is fine, as real clients from here would. The member connect holds for the first connection only. With TLS each broker must have a certificate for its advertised host, unless tls.server_name names another. The address and the TLS facts of the result are those of the last connection.
 
 Codes that tell of missing rights or wrong credentials are ` + "`denied`" + `; those of leaders, coordinators, replicas and load ` + "`unavailable`" + `; a topic or group that does not exist ` + "`mismatch`" + `. A broker that wants a login closes the connection at the first request; where it turns out on a second connection to offer SASL, that is ` + "`denied`" + ` in phase auth.
 
@@ -66,10 +68,15 @@ Phases: greet has ApiVersions, auth SASL, request and wait the rest; with severa
 }
 
 func kafka(ctx context.Context, p *probe.Probe, opt *kafkaOptions, facts *kafkaFacts) error {
-	if err := opt.check(p); err != nil {
+	o := *opt
+	var err error
+	if o.User, err = brokerUser(p, opt.User); err != nil {
 		return err
 	}
-	s := kafkaNew(p, opt, facts)
+	if err := o.check(); err != nil {
+		return err
+	}
+	s := kafkaNew(p, &o, facts)
 	defer s.close()
 	if err := s.cluster(ctx); err != nil {
 		return err
@@ -84,8 +91,8 @@ func kafka(ctx context.Context, p *probe.Probe, opt *kafkaOptions, facts *kafkaF
 			return err
 		}
 	}
-	if opt.RoundtripTopic != "" {
-		return s.roundtrip(ctx, opt.RoundtripTopic, int32(opt.RoundtripPartition))
+	if opt.CanaryTopic != "" {
+		return s.canary(ctx, opt.CanaryTopic, int32(opt.CanaryPartition))
 	}
 	return nil
 }
@@ -94,14 +101,14 @@ func kafka(ctx context.Context, p *probe.Probe, opt *kafkaOptions, facts *kafkaF
 func (o *kafkaOptions) given() bool { return o.User != "" || o.Token != "" }
 
 // check refuses options that can't be meant.
-func (o *kafkaOptions) check(p *probe.Probe) error {
+func (o *kafkaOptions) check() error {
 	bad := func(format string, args ...any) error {
 		return probe.Failf(wire.BadOptions, "kafka.%w", fmt.Errorf(format, args...))
 	}
 	const most = 249 // the longest name of a topic
-	for _, t := range append([]string{o.RoundtripTopic}, o.Topics...) {
+	for _, t := range append([]string{o.CanaryTopic}, o.Topics...) {
 		if len(t) > most {
-			return bad("topics, kafka.roundtrip_topic: %.80q is longer than %d bytes", t, most)
+			return bad("topics, kafka.canary_topic: %.80q is longer than %d bytes", t, most)
 		}
 	}
 	switch {
@@ -117,8 +124,6 @@ func (o *kafkaOptions) check(p *probe.Probe) error {
 		return bad("token: goes with the mechanism OAUTHBEARER, and with no other")
 	case len(o.Group) > 4096:
 		return bad("group: is longer than 4096 bytes")
-	case !o.given():
-		return nil
 	}
-	return o.valid(p, p.URL.Scheme.TLS)
+	return nil
 }

@@ -36,8 +36,8 @@ func (s *kafkaSession) cluster(ctx context.Context) error {
 		return err
 	}
 	topics := s.opt.Topics
-	if s.opt.RoundtripTopic != "" && !s.everything() && !slices.Contains(topics, s.opt.RoundtripTopic) {
-		topics = append(slices.Clip(topics), s.opt.RoundtripTopic)
+	if s.opt.CanaryTopic != "" && !s.everything() && !slices.Contains(topics, s.opt.CanaryTopic) {
+		topics = append(slices.Clip(topics), s.opt.CanaryTopic)
 	}
 	list, err := s.metadata(k, topics)
 	if err != nil {
@@ -147,23 +147,14 @@ func (s *kafkaSession) judge(list []kafkaTopic) error {
 func (s *kafkaSession) everyBroker(ctx context.Context) error {
 	for _, id := range slices.Sorted(maps.Keys(s.brokers)) {
 		k, err := s.broker(ctx, id)
-		if err == nil {
-			_, err = s.metadata(k, nil)
-		}
 		if err != nil {
-			return kafkaAt(err, "broker "+strconv.Itoa(int(id)))
+			return err
+		}
+		if _, err = s.metadata(k, nil); err != nil {
+			return kafkaAt(err, id)
 		}
 	}
 	return nil
-}
-
-// kafkaAt says at which broker an error came up, if it does not say itself what
-// was asked for.
-func kafkaAt(err error, where string) error {
-	if kafkaClosed(err) {
-		return probe.Failf(wire.Closed, "%s: the connection ends: %w", where, err)
-	}
-	return err
 }
 
 // group measures the lag of a consumer group.
@@ -334,11 +325,11 @@ func (s *kafkaSession) ends(ctx context.Context, partitions []kafkaPartition) (m
 	ends := map[kafkaPartition]int64{}
 	for _, leader := range slices.Sorted(maps.Keys(byLeader)) {
 		k, err := s.broker(ctx, leader)
-		if err == nil {
-			err = kafkaEnds(k, byLeader[leader], ends)
-		}
 		if err != nil {
-			return nil, kafkaAt(err, "broker "+strconv.Itoa(int(leader)))
+			return nil, err
+		}
+		if err = kafkaEnds(k, byLeader[leader], ends); err != nil {
+			return nil, kafkaAt(err, leader)
 		}
 	}
 	return ends, nil
@@ -389,8 +380,8 @@ func kafkaEnds(k *kafkaConn, partitions []kafkaPartition, ends map[kafkaPartitio
 	return cmp.Or(kafkaWhole(kafkaListOffsets, r), failed)
 }
 
-// roundtrip writes a token to a partition and reads it again.
-func (s *kafkaSession) roundtrip(ctx context.Context, topic string, partition int32) error {
+// canary writes a token to a partition and reads it again.
+func (s *kafkaSession) canary(ctx context.Context, topic string, partition int32) error {
 	p := kafkaPartition{topic, partition}
 	leader, err := s.leader(p)
 	if err != nil {
@@ -398,14 +389,15 @@ func (s *kafkaSession) roundtrip(ctx context.Context, topic string, partition in
 	}
 	k, err := s.broker(ctx, leader)
 	if err != nil {
-		return kafkaAt(err, "broker "+strconv.Itoa(int(leader)))
+		return err
 	}
-	token := brokerToken()
+	token, start := brokerToken(), time.Now()
 	offset, err := kafkaWrite(k, p, token)
 	if err != nil {
 		return err
 	}
-	s.facts.RoundtripOffset = &offset
+	s.facts.CanaryOffset, s.facts.CanaryWriteMS = &offset, new(wire.MS(time.Since(start)))
+	start = time.Now()
 	const patience = 100 // responses that come at once and have nothing
 	for range patience {
 		batches, err := kafkaRead(k, p, offset)
@@ -415,17 +407,16 @@ func (s *kafkaSession) roundtrip(ctx context.Context, topic string, partition in
 		got, err := kafkaRecord(batches, offset)
 		switch {
 		case errors.Is(err, errKafkaNoRecord): // not yet
-		case errors.Is(err, errKafkaCompressed):
-			return nil
-		case err != nil:
+		case err != nil && !errors.Is(err, errKafkaCompressed):
 			return probe.Protocolf("%s: %w", kafkaFetch.name, err)
-		case got != token:
-			return probe.Failf(wire.Mismatch, "roundtrip: got %.80q at offset %d, want the token that was written", got, offset)
+		case err == nil && got != token:
+			return probe.Failf(wire.Mismatch, "canary: got %.80q at offset %d, want the token that was written", got, offset)
 		default:
+			s.facts.CanaryReadMS = new(wire.MS(time.Since(start)))
 			return nil
 		}
 	}
-	return probe.Failf(wire.Mismatch, "roundtrip: the record that was written at offset %d is not there", offset)
+	return probe.Failf(wire.Mismatch, "canary: the record that was written at offset %d is not there", offset)
 }
 
 // kafkaPatience is how long the broker is to wait, for replicas or for a

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -122,7 +123,7 @@ func (s *kafkaSession) broker(ctx context.Context, id int32) (*kafkaConn, error)
 	if err != nil {
 		return nil, probe.Protocolf("%s: broker %d has the address %.80q", kafkaMetadata.name, id, addr)
 	}
-	return s.connect(addr, func() (*probe.Conn, error) {
+	k, err := s.connect(addr, func() (*probe.Conn, error) {
 		n, err := strconv.ParseUint(port, 10, 16)
 		if err != nil || n == 0 || host == "" {
 			return nil, probe.Protocolf("%s: broker %d has the address %.80q", kafkaMetadata.name, id, addr)
@@ -133,6 +134,18 @@ func (s *kafkaSession) broker(ctx context.Context, id int32) (*kafkaConn, error)
 		}
 		return s.p.StartTLS(ctx, c)
 	})
+	return k, kafkaAt(err, id)
+}
+
+// kafkaAt says at which broker an error came up.
+func kafkaAt(err error, id int32) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return probe.Failf(wire.Closed, "broker %d closed the connection", id)
+	}
+	return fmt.Errorf("broker %d: %w", id, err)
 }
 
 // connect greets a broker and logs in, over a connection that dial makes.
@@ -199,7 +212,7 @@ func (s *kafkaSession) hello(k *kafkaConn) error {
 func (s *kafkaSession) needs(api kafkaAPI) bool {
 	switch api {
 	case kafkaProduce, kafkaFetch:
-		return s.opt.RoundtripTopic != ""
+		return s.opt.CanaryTopic != ""
 	case kafkaFindCoordinator, kafkaOffsetFetch, kafkaListOffsets, kafkaDescribeGroups:
 		return s.opt.Group != ""
 	case kafkaSASLHandshake, kafkaSASLAuthenticate:
@@ -233,9 +246,8 @@ func (s *kafkaSession) handshake(k *kafkaConn, mechanism string) (taken bool, of
 // mechanism that was tried, that it knows another, and that this takes a new
 // connection.
 func (s *kafkaSession) login(k *kafkaConn) (again bool, err error) {
-	secure := k.c.TLSState() != nil || s.opt.AllowPlainAuth || brokerLoopback(k.c.Host())
-	if !secure {
-		return false, probe.Failf(wire.BadOptions, "the cluster names the broker %.80q, to which the credentials would be sent without TLS; use kafkas, or say kafka.allow_plain_auth = true", k.c.Host())
+	if err := s.opt.private(s.p, k.c); err != nil {
+		return false, err
 	}
 	name := s.mechanism
 	if name == "" {
@@ -252,7 +264,7 @@ func (s *kafkaSession) login(k *kafkaConn) (again bool, err error) {
 	case !taken && s.mechanism != "":
 		return false, probe.Failf(wire.Denied, "the broker does not take %s; it offers %.160q", name, offered)
 	case !taken:
-		cl, err := sasl.Pick(offered, cred, secure)
+		cl, err := sasl.Pick(offered, cred, true)
 		if err != nil {
 			return false, probe.Failf(wire.Denied, "%w", err)
 		}
@@ -286,10 +298,10 @@ func (s *kafkaSession) authenticate(k *kafkaConn, cl sasl.Client) error {
 			return kafkaRefusal(code, kafkaSASLAuthenticate.name, text)
 		}
 		if len(challenge) == 0 {
-			return brokerSASL(cl.Done())
+			return loginError(cl.Done())
 		}
 		if message, err = cl.Next(challenge); err != nil {
-			return brokerSASL(err)
+			return loginError(err)
 		}
 		if cl.Done() == nil {
 			return nil

@@ -153,7 +153,7 @@ func (s *ldapSession) compare(ctx context.Context, base string) error {
 }
 
 func (s *ldapSession) providerTime(ctx context.Context, host string, port int, base string) (time.Time, error) {
-	if err := s.opt.validFor(s.p, host, false, s.opt.StartTLS); err != nil {
+	if err := s.opt.validFor(s.p, "", host, false, s.opt.StartTLS); err != nil {
 		return time.Time{}, err
 	}
 	c, err := s.p.DialHost(ctx, "tcp", host, port)

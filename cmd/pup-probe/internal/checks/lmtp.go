@@ -30,7 +30,9 @@ Without options the check goes as far as LHLO.`,
 	}, lmtpOptions{smtpSessionOptions: smtpSessionOptions{starttlsOptions: starttlsOptions{"auto"}}}, lmtp)
 }
 
-func lmtp(ctx context.Context, p *probe.Probe, opt *lmtpOptions, facts *lmtpFacts) (err error) {
+func lmtp(ctx context.Context, p *probe.Probe, given *lmtpOptions, facts *lmtpFacts) (err error) {
+	opt := new(*given)
+	opt.fromURL(p)
 	if err := smtpValid(p, &opt.smtpSessionOptions, &opt.smtpEnvelopeOptions, ""); err != nil {
 		return err
 	}

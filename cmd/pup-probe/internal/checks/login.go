@@ -14,7 +14,7 @@ import (
 // loginOptions are embedded in the options of each check that logs in by SASL,
 // or by a user and a password.
 type loginOptions struct {
-	User           string `json:"user" doc:"The user to log in as. Without it nobody logs in."`
+	User           string `json:"user" doc:"The user to log in as, instead of the URL's. Without one nobody logs in."`
 	Password       string `json:"password" secret:"true" doc:"The user's password."`
 	Token          string `json:"token" secret:"true" doc:"An OAuth 2 access token, instead of a password (OAUTHBEARER, XOAUTH2)."`
 	Mechanism      string `json:"mechanism" enum:"SCRAM-SHA-512-PLUS,SCRAM-SHA-256-PLUS,SCRAM-SHA-1-PLUS,SCRAM-SHA-512,SCRAM-SHA-256,SCRAM-SHA-1,CRAM-MD5,PLAIN,LOGIN,EXTERNAL,OAUTHBEARER,XOAUTH2" doc:"The SASL mechanism, instead of the best that the server offers. EXTERNAL relies on the client certificate of tls."`
@@ -26,24 +26,35 @@ func (o *loginOptions) given() bool {
 	return o.User != "" || o.Token != "" || o.Mechanism == sasl.External
 }
 
-// valid refuses credentials that would go over an open connection.
-func (o *loginOptions) valid(p *probe.Probe, starttls string) error {
-	return o.validFor(p, p.URL.Host, p.URL.Scheme.TLS, starttls)
+// fromURL takes the user from the URL where no option names one.
+func (o *loginOptions) fromURL(p *probe.Probe) {
+	if o.User == "" {
+		o.User = p.URL.User.Username()
+	}
 }
 
-// validFor is valid for another server than the target's.
-func (o *loginOptions) validFor(p *probe.Probe, host string, tls bool, starttls string) error {
+// valid refuses credentials that are not whole, or that would go over an open connection.
+func (o *loginOptions) valid(p *probe.Probe, starttls string) error {
+	return o.validFor(p, "", p.URL.Host, p.URL.Scheme.TLS, starttls)
+}
+
+// validFor is valid for another server than the target's, and for options
+// whose names have a prefix.
+func (o *loginOptions) validFor(p *probe.Probe, prefix, host string, tls bool, starttls string) error {
 	name := p.URL.Check.Name
-	if o.Password != "" && o.User == "" {
-		return probe.Failf(wire.BadOptions, "%s.password: needs %s.user as well", name, name)
+	user, password := name+"."+prefix+"user", name+"."+prefix+"password"
+	switch {
+	case o.Password != "" && o.User == "":
+		return probe.Failf(wire.BadOptions, "%s: needs %s as well", password, user)
+	case o.User != "" && o.Password == "" && o.Token == "" && o.Mechanism != sasl.External:
+		return probe.Failf(wire.BadOptions, "%s: needs %s as well", user, password)
+	case o.given() && !tls && starttls == "off" && !o.AllowPlainAuth && !loginLoopback(host):
+		return probe.Failf(wire.BadOptions, "%s: the credentials would be sent without TLS; allow starttls, or say %s.allow_plain_auth = true", user, name)
 	}
-	if o.given() && !tls && starttls == "off" && !o.AllowPlainAuth && !loginLoopback(host) {
-		return probe.Failf(wire.BadOptions, "%s: the credentials would be sent without TLS; allow starttls, or say %s.allow_plain_auth = true", name, name)
-	}
-	if err := loginText(p, "user", o.User); err != nil {
+	if err := loginText(p, prefix+"user", o.User); err != nil {
 		return err
 	}
-	return loginText(p, "password", o.Password)
+	return loginText(p, prefix+"password", o.Password)
 }
 
 // must says whether a login on c has to wait for TLS.

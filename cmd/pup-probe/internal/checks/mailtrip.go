@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -70,7 +71,9 @@ type mailtripBox interface {
 // mailtripSubject is the first word of each subject.
 const mailtripSubject = "pupmailtrip"
 
-func mailtrip(ctx context.Context, p *probe.Probe, opt *mailtripOptions, facts *mailtripFacts) (err error) {
+func mailtrip(ctx context.Context, p *probe.Probe, given *mailtripOptions, facts *mailtripFacts) (err error) {
+	opt := new(*given)
+	opt.fromURL(p)
 	f, err := mailtripPlan(p, opt)
 	if err != nil {
 		return err
@@ -209,7 +212,9 @@ func mailtripPlan(p *probe.Probe, opt *mailtripOptions) (*mailtripFetch, error) 
 	if f.port == 0 {
 		f.port = mailtripPorts[f.scheme]
 	}
+	prefix := ""
 	if opt.FetchUser != "" {
+		prefix = "fetch_"
 		f.login = loginOptions{User: opt.FetchUser, Password: opt.FetchPassword, AllowPlainAuth: opt.AllowPlainAuth}
 	}
 	if f.to == "" && strings.Contains(opt.User, "@") {
@@ -220,7 +225,7 @@ func mailtripPlan(p *probe.Probe, opt *mailtripOptions) (*mailtripFetch, error) 
 	}
 	return f, errors.Join(
 		opt.valid(p, opt.StartTLS),
-		f.login.validFor(p, f.host, strings.HasSuffix(f.scheme, "s"), f.starttls.StartTLS),
+		f.login.validFor(p, prefix, f.host, strings.HasSuffix(f.scheme, "s"), f.starttls.StartTLS),
 		smtpAddress(p, "from", f.from), smtpAddress(p, "to", f.to),
 		loginText(p, "helo", opt.Helo), loginText(p, "mailbox", opt.Mailbox),
 	)
@@ -258,21 +263,23 @@ func (f *mailtripFetch) open(ctx context.Context) (mailtripBox, error) {
 
 // await looks into the mailbox until the message is there.
 func (f *mailtripFetch) await(ctx context.Context, box mailtripBox, token string) error {
-	pause := time.NewTimer(f.poll)
-	defer pause.Stop()
-	for {
+	late := probe.Failf(wire.Timeout, "the server has taken the message, but it was not seen in the mailbox in time")
+	for looks := 0; ; looks++ {
 		found, err := box.find(ctx, token)
+		if looks > 0 && errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(ctx.Err(), context.Canceled) {
+			f.p.Phase(wire.Wait)
+			return late
+		}
 		if err != nil || found {
 			return err
 		}
-		pause.Reset(f.poll)
 		select {
-		case <-pause.C:
+		case <-time.After(f.poll):
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.Canceled) {
 				return ctx.Err()
 			}
-			return probe.Failf(wire.Timeout, "the server has taken the message, but it has not arrived in the mailbox in time")
+			return late
 		}
 	}
 }

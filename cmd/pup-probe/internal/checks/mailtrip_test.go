@@ -43,6 +43,7 @@ func TestMailtrip(t *testing.T) {
 		`"mailtrip":{` + pw + `,"fetch":"imap://u@x"}`:                                     "fetch_user",
 		`"mailtrip":{` + pw + `,"fetch":"imap://x:0"}`:                                     "port",
 		`"mailtrip":{` + pw + `,"fetch":"imap://mail.example.org","fetch_starttls":"off"}`: "allow_plain_auth",
+		`"mailtrip":{"to":"a@b","fetch_user":"u"}`:                                         "mailtrip.fetch_password",
 		`"mailtrip":{"to":"a b"}`:                                                          "mailtrip.to",
 	} {
 		check(t, "mailtrip://127.0.0.1:9", target).want(t, "unknown options prepare", "error contains '"+want+"'")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"pup/cmd/internal/ndjson"
@@ -16,34 +17,35 @@ import (
 
 type mqttOptions struct {
 	brokerOptions
-	Version   string `json:"version" enum:"3.1.1,5" doc:"The version of the protocol to speak."`
-	User      string `json:"user" doc:"The user to log in as."`
-	Password  string `json:"password" secret:"true" doc:"The user's password."`
-	Mechanism string `json:"mechanism" enum:"SCRAM-SHA-512,SCRAM-SHA-256,SCRAM-SHA-1" doc:"Log in by this mechanism instead of sending the password; needs version 5."`
-	ClientID  string `json:"client_id" doc:"The client identifier, instead of a random one. Two clients with the same one throw each other out."`
-	Topic     string `json:"topic" doc:"Subscribe to this topic, and wait for a message: the retained one, if there is one, or the next."`
-	Live      bool   `json:"live" doc:"Pass over retained messages of topic, and wait for one that is sent now."`
-	Roundtrip bool   `json:"roundtrip" doc:"Subscribe to a topic of our own, publish a token to it, and wait for the token."`
-	Prefix    string `json:"prefix" doc:"What the topic of roundtrip begins with; a random token follows."`
-	QoS       int    `json:"qos" min:"0" max:"2" doc:"The quality of service of roundtrip: 0 at most once, 1 at least once, 2 exactly once."`
+	Version      string `json:"version" enum:"3.1.1,5" doc:"The version of the protocol to speak."`
+	User         string `json:"user" doc:"The user to log in as, unless the URL names one."`
+	Password     string `json:"password" secret:"true" doc:"The user's password."`
+	Mechanism    string `json:"mechanism" enum:"SCRAM-SHA-512,SCRAM-SHA-256,SCRAM-SHA-1" doc:"Log in by this mechanism instead of sending the password; needs version 5."`
+	ClientID     string `json:"client_id" doc:"The client identifier, instead of a random one. Two clients with the same one throw each other out."`
+	Topic        string `json:"topic" doc:"Subscribe to this topic, and wait for a message: the retained one, if there is one, or the next."`
+	Live         bool   `json:"live" doc:"Pass over retained messages of topic, and wait for one that is sent now."`
+	Canary       bool   `json:"canary" doc:"Subscribe to a topic of our own, publish a token to it, and wait for the token."`
+	CanaryPrefix string `json:"canary_prefix" doc:"What the topic of canary begins with; a random token follows."`
+	QoS          int    `json:"qos" min:"0" max:"2" doc:"The quality of service of canary: 0 at most once, 1 at least once, 2 exactly once."`
 }
 
 type mqttFacts struct {
-	Code             *int    `json:"code" doc:"The code of CONNACK: 0 if we are in."`
-	ReasonText       string  `json:"reason_text" doc:"What the server says about it (version 5)."`
-	SessionPresent   *bool   `json:"session_present" doc:"Whether the server has kept a session for the client identifier, though none was asked for."`
-	AssignedClientID string  `json:"assigned_client_id" doc:"The client identifier that the server has given us (version 5)."`
-	ServerReference  string  `json:"server_reference" doc:"The other server that it sends us to (version 5)."`
-	MaximumQoS       *int    `json:"maximum_qos" doc:"The highest quality of service that the server knows (version 5)."`
-	RetainAvailable  *bool   `json:"retain_available" doc:"Whether the server retains messages (version 5)."`
-	ReceiveMaximum   *int    `json:"receive_maximum" doc:"How many messages of QoS 1 and 2 it takes before they are acknowledged (version 5)."`
-	MaxPacketBytes   *int64  `json:"max_packet_bytes" doc:"The largest packet that the server takes; absent: it names no limit (version 5)."`
-	KeepAliveSeconds *int    `json:"keep_alive_seconds" doc:"How often the server wants to hear from a client; absent: as often as the client likes (version 5)."`
-	Message          *string `json:"message" doc:"The payload of the message of topic, its first 1024 bytes."`
-	MessageBytes     *int    `json:"message_bytes" doc:"The length of the whole payload."`
-	MessageTopic     string  `json:"message_topic" doc:"The topic of that message, which topic matches."`
-	Retained         *bool   `json:"retained" doc:"Whether the server had retained it."`
-	GrantedQoS       *int    `json:"granted_qos" doc:"The quality of service that the server has granted the subscription of roundtrip."`
+	Code             *int     `json:"code" doc:"The code of CONNACK: 0 if we are in."`
+	ReasonText       string   `json:"reason_text" doc:"What the server says about it (version 5)."`
+	SessionPresent   *bool    `json:"session_present" doc:"Whether the server has kept a session for the client identifier, though none was asked for."`
+	AssignedClientID string   `json:"assigned_client_id" doc:"The client identifier that the server has given us (version 5)."`
+	ServerReference  string   `json:"server_reference" doc:"The other server that it sends us to (version 5)."`
+	MaximumQoS       *int     `json:"maximum_qos" doc:"The highest quality of service that the server knows (version 5)."`
+	RetainAvailable  *bool    `json:"retain_available" doc:"Whether the server retains messages (version 5)."`
+	ReceiveMaximum   *int     `json:"receive_maximum" doc:"How many messages of QoS 1 and 2 it takes before they are acknowledged (version 5)."`
+	MaxPacketBytes   *int64   `json:"max_packet_bytes" doc:"The largest packet that the server takes; absent: it names no limit (version 5)."`
+	KeepAliveSeconds *int     `json:"keep_alive_seconds" doc:"How often the server wants to hear from a client; absent: as often as the client likes (version 5)."`
+	Message          *string  `json:"message" doc:"The payload of the message of topic, its first 1024 bytes."`
+	MessageBytes     *int     `json:"message_bytes" doc:"The length of the whole payload."`
+	MessageTopic     string   `json:"message_topic" doc:"The topic of that message, which topic matches."`
+	Retained         *bool    `json:"retained" doc:"Whether the server had retained it."`
+	CanaryMS         *float64 `json:"canary_ms" doc:"Time from the publishing of the canary to its arrival, in ms."`
+	GrantedQoS       *int     `json:"granted_qos" doc:"The quality of service that the server has granted the subscription of canary."`
 }
 
 func init() {
@@ -53,18 +55,23 @@ func init() {
 		Schemes: []probe.Scheme{{Name: "mqtt", Port: 1883}, {Name: "mqtts", Port: 8883, TLS: true}},
 		Example: "mqtt://broker.example.org",
 		Common:  probe.OverTCP,
-		Doc: `Up means that the broker accepts our CONNECT, with the credentials if there are any, and answers PINGREQ, and that what the options ask for works. It does not mean that messages get through: ` + "`roundtrip`" + ` proves that.
+		Doc: `Up means that the broker accepts our CONNECT, with the credentials if there are any, and answers PINGREQ, and that what the options ask for works. It does not mean that messages get through: ` + "`canary`" + ` proves that.
 
-` + "`topic`" + ` waits for a message until the target's timeout. With a retained message, such as ` + "`$SYS/broker/version`" + ` or the last value of a sensor, it comes at once. Where none is retained and nobody publishes, the target is down with reason ` + "`timeout`" + ` in phase wait. The value can be judged: ` + "`float(mqtt.message) < 30`" + `. ` + "`roundtrip`" + ` publishes a message to ` + "`prefix/TOKEN`" + `, which is not retained, and waits until it comes back and every acknowledgement of its quality of service has come. A broker that speaks 3.1.1 does not tell a client that it may not publish: that ends in ` + "`timeout`" + `, too.
+` + "`topic`" + ` waits for a message until the target's timeout. With a retained message, such as ` + "`$SYS/broker/version`" + ` or the last value of a sensor, it comes at once. Where none is retained and nobody publishes, the target is down with reason ` + "`timeout`" + ` in phase wait. The value can be judged: ` + "`float(mqtt.message) < 30`" + `. ` + "`canary`" + ` publishes a message to ` + "`canary_prefix/TOKEN`" + `, which is not retained, and waits until it comes back and every acknowledgement of its quality of service has come. A broker that speaks 3.1.1 does not tell a client that it may not publish: that ends in ` + "`timeout`" + `, too.
 
 Codes of CONNACK, SUBACK, PUBACK, PUBREC and DISCONNECT about credentials, rights, identifiers and bans are ` + "`denied`" + `; those about load, quotas, shutdown and other servers ` + "`unavailable`" + `; those about what can't be done, such as QoS or a topic's name, ` + "`mismatch`" + `.
 
 Without credentials the check goes on as a stranger; a broker that wants some answers with code 5 (0x87 in version 5), which is down, denied in phase auth. The session is new (clean start) and ends with the check. Phases: greet has CONNECT and CONNACK, auth the exchange of a mechanism, request everything sent after, wait the answers. This follows MQTT 3.1.1 and 5.0 by OASIS; MQTT over WebSocket is not spoken.`,
-	}, mqttOptions{Version: "3.1.1", Prefix: "pup/canary"}, mqtt)
+	}, mqttOptions{Version: "3.1.1", CanaryPrefix: "pup/canary"}, mqtt)
 }
 
 func mqtt(ctx context.Context, p *probe.Probe, opt *mqttOptions, facts *mqttFacts) error {
-	if err := opt.check(p); err != nil {
+	o := *opt
+	var err error
+	if o.User, err = brokerUser(p, opt.User); err != nil {
+		return err
+	}
+	if err := o.check(); err != nil {
 		return err
 	}
 	c, err := p.Dial(ctx)
@@ -72,13 +79,18 @@ func mqtt(ctx context.Context, p *probe.Probe, opt *mqttOptions, facts *mqttFact
 		return err
 	}
 	defer c.Close()
+	if o.Password != "" {
+		if err := o.private(p, c); err != nil {
+			return err
+		}
+	}
 	s := &mqttSession{p: p, c: c, facts: facts, v5: opt.Version == "5"}
 	p.Phase(wire.Greet)
-	if err := s.connect(opt); err != nil {
+	if err := s.connect(&o); err != nil {
 		return err
 	}
-	for _, step := range []func(*mqttOptions) error{s.ping, s.subscribed, s.roundtrip} {
-		if err := step(opt); err != nil {
+	for _, step := range []func(*mqttOptions) error{s.ping, s.subscribed, s.canary} {
+		if err := step(&o); err != nil {
 			return err
 		}
 	}
@@ -86,7 +98,7 @@ func mqtt(ctx context.Context, p *probe.Probe, opt *mqttOptions, facts *mqttFact
 }
 
 // check refuses options that can't be meant.
-func (o *mqttOptions) check(p *probe.Probe) error {
+func (o *mqttOptions) check() error {
 	bad := func(format string, args ...any) error {
 		return probe.Failf(wire.BadOptions, "mqtt."+format, args...)
 	}
@@ -97,18 +109,15 @@ func (o *mqttOptions) check(p *probe.Probe) error {
 		return bad("mechanism: needs mqtt.version = \"5\", and mqtt.user as well")
 	case o.Live && o.Topic == "":
 		return bad("live: needs mqtt.topic as well")
-	case strings.ContainsAny(o.Prefix, "+#"):
-		return bad("prefix: %.80q has a wildcard", o.Prefix)
+	case strings.ContainsAny(o.CanaryPrefix, "+#"):
+		return bad("canary_prefix: %.80q has a wildcard", o.CanaryPrefix)
 	}
-	for name, text := range map[string]string{"user": o.User, "password": o.Password, "client_id": o.ClientID, "topic": o.Topic, "prefix": o.Prefix} {
+	for name, text := range map[string]string{"user": o.User, "password": o.Password, "client_id": o.ClientID, "topic": o.Topic, "canary_prefix": o.CanaryPrefix} {
 		if len(text) > 4096 || !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
 			return bad("%s: is longer than 4096 bytes, or has a NUL, or is not in UTF-8", name)
 		}
 	}
-	if o.Password == "" || o.Mechanism != "" {
-		return nil
-	}
-	return o.valid(p, p.URL.Scheme.TLS)
+	return nil
 }
 
 // mqttMaxPacket bounds a packet of the server, in bytes.
@@ -205,10 +214,10 @@ func (s *mqttSession) connect(opt *mqttOptions) error {
 	}
 	if data, ok := m.properties.texts[mqttAuthData]; ok {
 		if _, err := mechanism.Next([]byte(data)); err != nil {
-			return brokerSASL(err)
+			return loginError(err)
 		}
 	}
-	return brokerSASL(mechanism.Done())
+	return loginError(mechanism.Done())
 }
 
 // mqttConnect makes the body of a CONNECT.
@@ -257,7 +266,7 @@ func (s *mqttSession) answer(mechanism sasl.Client, m *mqttPacket) error {
 	}
 	response, err := mechanism.Next([]byte(m.properties.texts[mqttAuthData]))
 	if err != nil {
-		return brokerSASL(err)
+		return loginError(err)
 	}
 	name, _ := mechanism.Start()
 	props := mqttAppendText([]byte{mqttAuthMethod}, name)
@@ -439,16 +448,16 @@ func (s *mqttSession) unsubscribe(topic string) error {
 	}
 }
 
-// roundtrip publishes a token and waits for it, and for all acknowledgements.
-func (s *mqttSession) roundtrip(opt *mqttOptions) error {
-	if !opt.Roundtrip {
+// canary publishes a token and waits for it, and for all acknowledgements.
+func (s *mqttSession) canary(opt *mqttOptions) error {
+	if !opt.Canary {
 		return nil
 	}
 	if most := s.facts.MaximumQoS; most != nil && opt.QoS > *most {
 		return probe.Failf(wire.Mismatch, "the server knows QoS up to %d only, and mqtt.qos is %d", *most, opt.QoS)
 	}
 	token := brokerToken()
-	topic := opt.Prefix + "/" + token
+	topic := opt.CanaryPrefix + "/" + token
 	granted, _, err := s.subscribe(topic, opt.QoS)
 	if err != nil {
 		return err
@@ -457,6 +466,7 @@ func (s *mqttSession) roundtrip(opt *mqttOptions) error {
 	s.p.Phase(wire.Request)
 	s.id++
 	message := &mqttPacket{flags: byte(opt.QoS) << 1, id: s.id, topic: topic, payload: []byte(token)}
+	start := time.Now()
 	if _, err := s.c.Write(mqttAppendPublish(nil, message, s.v5)); err != nil {
 		return err
 	}
@@ -473,9 +483,10 @@ func (s *mqttSession) roundtrip(opt *mqttOptions) error {
 			return s.refused("PUBLISH", m, true)
 		case m.kind == mqttPUBLISH && m.topic == topic:
 			if string(m.payload) != token {
-				return probe.Failf(wire.Mismatch, "roundtrip: got %.80q, want the token that was published", m.payload)
+				return probe.Failf(wire.Mismatch, "canary: got %.80q, want the token that was published", m.payload)
 			}
 			arrived, released = true, m.qos() < 2
+			s.facts.CanaryMS = new(wire.MS(time.Since(start)))
 		case m.kind == mqttPUBREL:
 			released = true
 		case m.kind == mqttPUBACK && ours && opt.QoS == 1, m.kind == mqttPUBCOMP && ours && opt.QoS == 2:

@@ -96,10 +96,9 @@ func TestMQTTOptions(t *testing.T) {
 		{`{"password":"` + pw + `"}`, "mqtt.user"},
 		{`{"user":"u","mechanism":"SCRAM-SHA-256"}`, "mqtt.version"},
 		{`{"live":true}`, "mqtt.topic"},
-		{`{"prefix":"a/#"}`, "wildcard"},
+		{`{"canary_prefix":"a/#"}`, "wildcard"},
 		{`{"topic":"a\u0000"}`, "NUL"},
 		{`{"qos":3}`, "mqtt.qos"},
-		{`{"user":"u","password":"` + pw + `"}`, "mqtt.allow_plain_auth"},
 	} {
 		check(t, "mqtt://broker.example.org", `"mqtt":`+tt.options).want(t, "unknown options prepare", fmt.Sprintf("error contains %q", tt.want), "not (error contains 'hush')")
 	}
@@ -134,7 +133,7 @@ func mqttServer(t *testing.T, f func(c net.Conn, first byte, body []byte)) (addr
 	})
 }
 
-func TestMQTTRoundtrip(t *testing.T) {
+func TestMQTTCanary(t *testing.T) {
 	for _, tt := range []struct {
 		name, qos, want string
 		f               func(c net.Conn, first byte, body []byte)
@@ -156,10 +155,10 @@ func TestMQTTRoundtrip(t *testing.T) {
 		{"without PUBCOMP", "2", "down timeout wait", func(c net.Conn, first byte, body []byte) { c.Write([]byte{0x50, 2, 0, 2}) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			check(t, "mqtt://"+mqttServer(t, tt.f), `"timeout":"300ms","mqtt":{"roundtrip":true,"qos":`+tt.qos+`}`).want(t, tt.want)
+			check(t, "mqtt://"+mqttServer(t, tt.f), `"timeout":"300ms","mqtt":{"canary":true,"qos":`+tt.qos+`}`).want(t, tt.want)
 		})
 	}
-	low := `"mqtt":{"client_id":"me","version":"5","roundtrip":true,"qos":2}`
+	low := `"mqtt":{"client_id":"me","version":"5","canary":true,"qos":2}`
 	talks(t, "mqtt://HOST", []talk{{"QoS unknown to the server", low, mqttOpen5 + "Sx 20 05 00 00 02 24 01\n" + mqttPing, "down mismatch wait", nil}})
 }
 
@@ -223,23 +222,23 @@ func TestMQTTReal(t *testing.T) {
 		{"live", "mqtt://" + s["mosquitto"], `"topic":"$SYS/broker/uptime","live":true`, "", "up", []string{"not mqtt.retained"}},
 		{"nothing retained", "mqtt://" + s["mosquitto"], `"topic":"nobody/here"`, `"timeout":"300ms"`, "down timeout wait", nil},
 		{"too warm", "mqtt://" + s["mosquitto"], `"topic":"` + s["mosquitto_topic"] + `"`, `"expect":["float(mqtt.message) < 20"]`, "down mismatch verify", nil},
-		{"roundtrip", "mqtt://" + s["mosquitto"], `"roundtrip":true`, "", "up", []string{"mqtt.granted_qos == 0"}},
-		{"roundtrip 1", "mqtt://" + s["mosquitto"], `"roundtrip":true,"qos":1`, "", "up", []string{"mqtt.granted_qos == 1"}},
-		{"roundtrip 2", "mqtt://" + s["mosquitto"], `"roundtrip":true,"qos":2`, "", "up", []string{"mqtt.granted_qos == 2"}},
-		{"roundtrip 2 in 5", "mqtt://" + s["mosquitto"], `"version":"5","roundtrip":true,"qos":2`, "", "up", []string{"mqtt.granted_qos == 2"}},
-		{"all at once", "mqtt://" + s["mosquitto"], `"version":"5","roundtrip":true,"qos":1,"topic":"$SYS/#"`, "", "up", nil},
-		{"small", "mqtt://" + s["mosquitto_small"], `"version":"5","roundtrip":true,"qos":1`, "", "up", []string{"mqtt.maximum_qos == 1"}},
-		{"too small", "mqtt://" + s["mosquitto_small"], `"version":"5","roundtrip":true,"qos":2`, "", "down mismatch wait", nil},
-		{"password", "mqtt://" + s["mosquitto_auth"], pw + `,"roundtrip":true`, "", "up", nil},
-		{"password in 5", "mqtt://" + s["mosquitto_auth"], pw + `,"version":"5","roundtrip":true,"qos":1`, "", "up", nil},
+		{"canary", "mqtt://" + s["mosquitto"], `"canary":true`, "", "up", []string{"mqtt.granted_qos == 0", "mqtt.canary_ms > 0"}},
+		{"canary 1", "mqtt://" + s["mosquitto"], `"canary":true,"qos":1`, "", "up", []string{"mqtt.granted_qos == 1"}},
+		{"canary 2", "mqtt://" + s["mosquitto"], `"canary":true,"qos":2`, "", "up", []string{"mqtt.granted_qos == 2"}},
+		{"canary 2 in 5", "mqtt://" + s["mosquitto"], `"version":"5","canary":true,"qos":2`, "", "up", []string{"mqtt.granted_qos == 2"}},
+		{"all at once", "mqtt://" + s["mosquitto"], `"version":"5","canary":true,"qos":1,"topic":"$SYS/#"`, "", "up", nil},
+		{"small", "mqtt://" + s["mosquitto_small"], `"version":"5","canary":true,"qos":1`, "", "up", []string{"mqtt.maximum_qos == 1"}},
+		{"too small", "mqtt://" + s["mosquitto_small"], `"version":"5","canary":true,"qos":2`, "", "down mismatch wait", nil},
+		{"password", "mqtt://" + s["mosquitto_auth"], pw + `,"canary":true`, "", "up", nil},
+		{"password in 5", "mqtt://" + s["mosquitto_auth"], pw + `,"version":"5","canary":true,"qos":1`, "", "up", nil},
 		{"wrong password", "mqtt://" + s["mosquitto_auth"], wrong, "", "down denied auth", []string{"mqtt.code == 5"}},
 		{"wrong password in 5", "mqtt://" + s["mosquitto_auth"], wrong + `,"version":"5"`, "", "down denied auth", []string{"mqtt.code == 135"}},
 		{"no password", "mqtt://" + s["mosquitto_auth"], "", "", "down denied auth", []string{"error contains 'no credentials are set'"}},
 		{"unknown mechanism", "mqtt://" + s["mosquitto_auth"], pw + `,"version":"5","mechanism":"SCRAM-SHA-256"`, "", "down denied auth", nil},
 		{"may log in", "mqtt://" + s["mosquitto_auth"], idle, "", "up", nil},
-		{"may not publish", "mqtt://" + s["mosquitto_auth"], idle + `,"version":"5","roundtrip":true,"qos":1`, `"timeout":"1s"`, "down denied wait", nil},
-		{"may not publish, 3.1.1", "mqtt://" + s["mosquitto_auth"], idle + `,"roundtrip":true,"qos":1`, `"timeout":"300ms"`, "down timeout wait", nil},
-		{"tls", "mqtts://" + s["mosquitto_tls"], `"roundtrip":true`, ca, "up", []string{"tls.version == '1.3'"}},
+		{"may not publish", "mqtt://" + s["mosquitto_auth"], idle + `,"version":"5","canary":true,"qos":1`, `"timeout":"1s"`, "down denied wait", nil},
+		{"may not publish, 3.1.1", "mqtt://" + s["mosquitto_auth"], idle + `,"canary":true,"qos":1`, `"timeout":"300ms"`, "down timeout wait", nil},
+		{"tls", "mqtts://" + s["mosquitto_tls"], `"canary":true`, ca, "up", []string{"tls.version == '1.3'"}},
 		{"untrusted", "mqtts://" + s["mosquitto_tls"], "", "", "down certificate-untrusted tls", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -265,7 +264,7 @@ func TestMQTTPaused(t *testing.T) {
 		{"pup/canary", "down timeout wait"},
 	} {
 		s := realserver.Start(t, "mosquitto")
-		check(t, "mqtt://"+brokerPaused(t, s, "mosquitto", tt.trigger), `"timeout":"500ms","mqtt":{"roundtrip":true}`).want(t, tt.want)
+		check(t, "mqtt://"+brokerPaused(t, s, "mosquitto", tt.trigger), `"timeout":"1s","mqtt":{"canary":true}`).want(t, tt.want)
 	}
 }
 

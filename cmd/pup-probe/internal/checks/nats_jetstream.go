@@ -35,7 +35,7 @@ type natsConsumer struct {
 
 // natsReplicas are the servers that keep a stream or a consumer.
 type natsReplicas struct {
-	Leader          string `json:"leader" doc:"The server that leads; empty if it is not known, absent without a cluster."`
+	Leader          string `json:"leader" doc:"The server that leads; absent if none is known."`
 	Replicas        *int   `json:"replicas" doc:"How many servers follow the leader."`
 	ReplicasCurrent *int   `json:"replicas_current" doc:"How many of those have all that the leader has, and can be reached."`
 }

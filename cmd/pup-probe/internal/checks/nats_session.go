@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"pup/cmd/internal/ndjson"
 	"pup/cmd/internal/wire"
@@ -354,22 +355,26 @@ func (s *natsSession) ask(subject, payload string) (*natsMessage, error) {
 	return m, err
 }
 
-// roundtrip publishes a token and waits for it.
-func (s *natsSession) roundtrip(opt *natsOptions) error {
-	if !opt.Roundtrip {
+// canary publishes a token and waits for it.
+func (s *natsSession) canary(opt *natsOptions) error {
+	if !opt.Canary {
 		return nil
 	}
 	s.p.Phase(wire.Request)
 	s.sid++
 	token := brokerToken()
-	subject := opt.Prefix + "." + token
+	subject := opt.CanaryPrefix + "." + token
+	start := time.Now()
 	err := s.c.Printf("SUB %s %d\r\nUNSUB %d 1\r\nPUB %s %d\r\n%s\r\n", subject, s.sid, s.sid, subject, len(token), token)
 	if err != nil {
 		return err
 	}
 	m, err := s.await(s.sid)
 	if err == nil && string(m.payload) != token {
-		err = probe.Failf(wire.Mismatch, "roundtrip: got %.80q, want the token that was published", m.payload)
+		err = probe.Failf(wire.Mismatch, "canary: got %.80q, want the token that was published", m.payload)
+	}
+	if err == nil {
+		s.facts.CanaryMS = new(wire.MS(time.Since(start)))
 	}
 	return err
 }
@@ -379,8 +384,10 @@ func (s *natsSession) service(opt *natsOptions) error {
 	if opt.Request == "" {
 		return nil
 	}
+	start := time.Now()
 	m, err := s.ask(opt.Request, opt.Payload)
 	if err == nil {
+		s.facts.ReplyMS = new(wire.MS(time.Since(start)))
 		s.facts.Reply = new(ndjson.Cut(string(m.payload), natsMaxReply))
 	}
 	return err

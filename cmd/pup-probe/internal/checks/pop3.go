@@ -37,7 +37,9 @@ Phases: greet has the greeting, the capabilities and STLS, auth the login, reque
 	}, pop3Options{pop3SessionOptions{starttlsOptions: starttlsOptions{"auto"}}}, pop3)
 }
 
-func pop3(ctx context.Context, p *probe.Probe, opt *pop3Options, facts *pop3Facts) (err error) {
+func pop3(ctx context.Context, p *probe.Probe, given *pop3Options, facts *pop3Facts) (err error) {
+	opt := new(*given)
+	opt.fromURL(p)
 	if err := opt.valid(p, opt.StartTLS); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"pup/cmd/internal/ndjson"
 	"pup/cmd/internal/wire"
 	"pup/cmd/pup-probe/internal/probe"
 )
@@ -187,7 +188,7 @@ func (s *pop3Session) parse(line string) (string, error) {
 	case "+OK":
 		return text, nil
 	case "-ERR":
-		return "", &pop3Err{text[:min(len(text), 160)]}
+		return "", &pop3Err{ndjson.Cut(text, 160)}
 	}
 	return "", probe.Protocolf("got %.80q, want +OK or -ERR", s.login.clean(line))
 }

@@ -66,7 +66,7 @@ func radiusCheck(ctx context.Context, p *probe.Probe, opt *radiusOptions, facts 
 		answer, err = radiusOverUDP(ctx, p, q, facts)
 	}
 	if err != nil {
-		if errors.Is(err, errRadiusSecret) {
+		if errors.Is(err, radiusUnsigned{}) {
 			facts.SecretMatches = new(false)
 			return probe.Failf(wire.Denied, "%w", err)
 		}
@@ -178,7 +178,7 @@ func radiusOverTLS(ctx context.Context, p *probe.Probe, q *radiusRequest) (*radi
 	if r.id != q.id {
 		return nil, probe.Protocolf("got an answer to request %d, want %d", r.id, q.id)
 	}
-	if err := q.signed(r); err != nil && !errors.Is(err, errRadiusSecret) {
+	if err := q.signed(r); err != nil && !errors.Is(err, radiusUnsigned{}) {
 		return nil, probe.Protocolf("%w", err)
 	} else if err != nil {
 		return nil, err

@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -70,8 +69,12 @@ const (
 	radiusMaxValue  = 253
 )
 
-// errRadiusSecret says that an answer is not signed with our secret.
-var errRadiusSecret = errors.New("the server answers, but the answer is not signed with our secret")
+// A radiusUnsigned says that an answer is not signed with our secret.
+type radiusUnsigned struct{}
+
+func (radiusUnsigned) Error() string {
+	return "the server answers, but the answer is not signed with our secret"
+}
 
 // A radiusPacket is a packet, taken apart.
 type radiusPacket struct {
@@ -238,7 +241,7 @@ func (q *radiusRequest) signed(p *radiusPacket) error {
 	copy(b[4:radiusHeader], q.wire[4:radiusHeader])
 	sum := md5.Sum(b)
 	if !hmac.Equal(sum[:], p.wire[4:radiusHeader]) {
-		return errRadiusSecret
+		return radiusUnsigned{}
 	}
 	if v := p.value(radiusMessageAuthenticator); v != nil {
 		b = b[:len(p.wire)]

@@ -55,7 +55,9 @@ Phases: greet has the greeting, EHLO and STARTTLS, auth the login, request the r
 	}, smtpOptions{smtpSessionOptions: smtpSessionOptions{starttlsOptions: starttlsOptions{"auto"}}}, smtp)
 }
 
-func smtp(ctx context.Context, p *probe.Probe, opt *smtpOptions, facts *smtpFacts) (err error) {
+func smtp(ctx context.Context, p *probe.Probe, given *smtpOptions, facts *smtpFacts) (err error) {
+	opt := new(*given)
+	opt.fromURL(p)
 	if err := smtpValid(p, &opt.smtpSessionOptions, &opt.smtpEnvelopeOptions, opt.RelayTest); err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func TestSMTP(t *testing.T) {
 		{"no service", "", "S: 554 no SMTP here", "down unavailable greet", []string{"smtp.code == 554"}},
 		{"refused for now", "", "S: 450 later", "down unavailable greet", nil},
 		{"a greeting of 354", "", "S: 354 go", "down protocol greet", nil},
-		{"codes differ", "", "S: 220-a\nS: 250 b", "down protocol greet", nil},
+		{"codes differ", "", "S: 220 a\nC~ ^EHLO\nS: 250-x\nS: 251 y\nC: QUIT", "down protocol greet", nil},
 		{"no code", "", "S: 220-a\nS: hello", "down protocol greet", nil},
 		{"endless", "", strings.Repeat("S: 220-a\n", 200), "down too-large greet", nil},
 		{"long line", "", "S: 220 " + strings.Repeat("a", 5000), "down protocol greet", nil},
@@ -100,6 +100,8 @@ func TestSMTPStartTLS(t *testing.T) {
 	}
 	check(t, "smtp://mail.example.org", pw+`,"starttls":"off"}`).want(t, "unknown options prepare", "error contains 'smtp.allow_plain_auth'")
 	check(t, "smtp://127.0.0.1:9", `"smtp":{"password":"`+secret(t, "SMTP", "x")+`"}`).want(t, "unknown options prepare", "error contains 'smtp.user'")
+	check(t, "smtp://tim@127.0.0.1:9", "").want(t, "unknown options prepare", "error contains 'smtp.password'")
+	check(t, "smtp://127.0.0.1:9", `"smtp":{"user":"tim","password":"`+secret(t, "CRLF", "a\r\nb")+`"}`).want(t, "unknown options prepare", "error contains 'smtp.password'")
 	check(t, "smtp://127.0.0.1:9", `"smtp":{"from":"a@b>\r\nDATA"}`).want(t, "unknown options prepare", "error contains 'smtp.from'")
 	check(t, "smtp://127.0.0.1:9", `"smtp":{"to":["a@b\r"]}`).want(t, "unknown options prepare", "error contains 'smtp.to'")
 	check(t, "smtp://127.0.0.1:9", `"smtp":{"helo":"a\nb"}`).want(t, "unknown options prepare", "error contains 'smtp.helo'")

@@ -15,16 +15,17 @@ import (
 )
 
 type snmpOptions struct {
-	Version      string            `json:"version" enum:"1,2c,3" doc:"The version to speak."`
-	Community    string            `json:"community" secret:"true" doc:"The community, for versions 1 and 2c. The word public if absent."`
-	User         string            `json:"user" doc:"The user, for version 3."`
-	Auth         string            `json:"auth" enum:"md5,sha,sha224,sha256,sha384,sha512" doc:"The hash that auth_password goes with."`
-	AuthPassword string            `json:"auth_password" secret:"true" doc:"The user's authentication password; without it nothing is authenticated."`
-	Priv         string            `json:"priv" enum:"des,aes,aes192,aes256,aes192c,aes256c" doc:"The cipher that priv_password goes with. The ones with c lengthen keys as Cisco does."`
-	PrivPassword string            `json:"priv_password" secret:"true" doc:"The user's privacy password; without it nothing is encrypted."`
-	Context      string            `json:"context" doc:"The context, for version 3."`
-	OIDs         map[string]string `json:"oids" doc:"Objects to read, by a name of your own: {\"in\": \"1.3.6.1.2.1.31.1.1.1.6.1\"} gives the fact snmp.values.in."`
-	RateOver     wire.Duration     `json:"rate_over" doc:"Read the objects again after this time, and give the rates of those that count."`
+	Version        string            `json:"version" enum:"1,2c,3" doc:"The version to speak."`
+	Community      string            `json:"community" secret:"true" doc:"The community, for versions 1 and 2c. The word public if absent."`
+	User           string            `json:"user" doc:"The user, for version 3."`
+	Auth           string            `json:"auth" enum:"md5,sha,sha224,sha256,sha384,sha512" doc:"The hash that auth_password goes with."`
+	AuthPassword   string            `json:"auth_password" secret:"true" doc:"The user's authentication password; without it nothing is authenticated."`
+	Priv           string            `json:"priv" enum:"des,aes,aes192,aes256,aes192c,aes256c" doc:"The cipher that priv_password goes with. The ones with c lengthen keys as Cisco does."`
+	PrivPassword   string            `json:"priv_password" secret:"true" doc:"The user's privacy password; without it nothing is encrypted."`
+	Context        string            `json:"context" doc:"The context, for version 3."`
+	OIDs           map[string]string `json:"oids" doc:"Objects to read, by a name of your own: {\"in\": \"1.3.6.1.2.1.31.1.1.1.6.1\"} gives the fact snmp.values.in."`
+	AllowPlainAuth bool              `json:"allow_plain_auth" doc:"Send the community, which versions 1 and 2c can't hide, to a host that is not loopback."`
+	RateOver       wire.Duration     `json:"rate_over" doc:"Read the objects again after this time, and give the rates of those that count."`
 }
 
 type snmpFacts struct {
@@ -65,7 +66,7 @@ The phases: auth finding the agent's identity in version 3, request and wait eac
 }
 
 func snmpCheck(ctx context.Context, p *probe.Probe, opt *snmpOptions, facts *snmpFacts) error {
-	names, oids, err := snmpPlan(opt)
+	names, oids, err := snmpPlan(p, opt)
 	if err != nil {
 		return err
 	}
@@ -114,7 +115,7 @@ func snmpCheck(ctx context.Context, p *probe.Probe, opt *snmpOptions, facts *snm
 const snmpMaxOIDs = 256
 
 // snmpPlan reads the options: names in order, and the object of each.
-func snmpPlan(opt *snmpOptions) (names, oids []string, err error) {
+func snmpPlan(p *probe.Probe, opt *snmpOptions) (names, oids []string, err error) {
 	bad := func(format string, args ...any) error {
 		return probe.Failf(wire.BadOptions, "snmp."+format, args...)
 	}
@@ -135,6 +136,8 @@ func snmpPlan(opt *snmpOptions) (names, oids []string, err error) {
 		err = bad("user, auth_password and priv_password are of version 3; set version")
 	case opt.Version == "3" && opt.Community != "":
 		err = bad("community: version 3 has users instead")
+	case opt.Community != "" && !opt.AllowPlainAuth && !loginLoopback(p.URL.Host):
+		err = bad("community: anybody on the way can read it; use version 3, or say snmp.allow_plain_auth = true")
 	case opt.PrivPassword != "" && opt.AuthPassword == "":
 		err = bad("priv_password: needs auth_password")
 	case opt.AuthPassword != "" && len(opt.AuthPassword) < snmp.MinPassword, opt.PrivPassword != "" && len(opt.PrivPassword) < snmp.MinPassword:

@@ -93,6 +93,7 @@ func TestSNMP(t *testing.T) {
 		})
 	}
 	check(t, "snmp://"+closedPort(t), "").want(t, "down refused wait")
+	check(t, "snmp://192.0.2.1", `"snmp":{"community":"`+ref+`"}`).want(t, "unknown options prepare", "error contains 'snmp.allow_plain_auth = true'")
 }
 
 // A Counter32 goes round, a Counter64 does not.

@@ -123,6 +123,9 @@ func sshDial(ctx context.Context, p *probe.Probe, opt *sshSessionOptions, facts 
 	if err != nil {
 		return nil, err
 	}
+	if ctx.Err() != nil { // a passphrase is slow to try, on purpose
+		return nil, probe.Failf(wire.Local, "%s.key: there was no time left after deriving its key from the passphrase; allow a longer timeout, or fewer rounds (ssh-keygen -a)", p.URL.Check.Name)
+	}
 	c, err := p.Dial(ctx)
 	if err != nil {
 		return nil, err

@@ -306,6 +306,7 @@ func TestSSHReal(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) { check(t, tt.url, `"ssh":{`+tt.options+`}`).want(t, tt.want, tt.facts...) })
 	}
+	check(t, at, `"timeout":"1us","ssh":{"key":"`+locked+`","passphrase":"`+secret(t, "PHRASE", says["passphrase"])+`"}`).want(t, "unknown local prepare", "error contains 'passphrase'")
 	command := `"ssh":{"key":"` + key + `","command":"echo hello; echo oops >&2"}`
 	check(t, at, command+`,"expect":["ssh.output contains 'hello'", "ssh.error_output contains 'oops'"]`).want(t, "up")
 	check(t, at, command+`,"expect":["ssh.output contains 'bye'"]`).want(t, "down mismatch verify")
@@ -336,8 +337,8 @@ func TestSSHInterrupted(t *testing.T) {
 	key := `"key":"` + sshSecretFile(t, "KEY", says["key"]) + `"`
 	// each session has a process of its own, which the command stops or ends
 	at := "ssh://" + says["user"] + "@" + says["ssh"]
-	check(t, at, `"timeout":"1s","ssh":{`+key+`,"command":"p=$PPID; (sleep 2; kill -CONT $p) >/dev/null 2>&1 & kill -STOP $p; sleep 3"}`).want(t, "down timeout request", "ssh.logged_in")
-	check(t, at, `"ssh":{`+key+`,"command":"kill -KILL $PPID; sleep 1"}`).want(t, "down closed request", "ssh.logged_in")
+	check(t, at, `"timeout":"3s","ssh":{`+key+`,"command":"p=$PPID; (sleep 4; kill -CONT $p) >/dev/null 2>&1 & kill -STOP $p; sleep 5"}`).want(t, "down timeout request", "ssh.logged_in")
+	wantGone(t, check(t, at, `"ssh":{`+key+`,"command":"kill -KILL $PPID; sleep 1"}`), "request")
 	check(t, at, `"ssh":{`+key+`,"command":"true"}`).want(t, "up")
 	realserver.Pause(t, says, "ssh")
 	check(t, at, `"timeout":"300ms"`).want(t, "down timeout greet")

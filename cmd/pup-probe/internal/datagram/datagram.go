@@ -24,6 +24,10 @@ const (
 // are those of fmt.Errorf.
 func Stray(format string, args ...any) error { return &stray{fmt.Errorf(format, args...)} }
 
+// ErrMore is what take returns for a datagram that belongs to the answer and
+// does not end it.
+var ErrMore = errors.New("more is to come")
+
 type stray struct{ err error }
 
 func (s *stray) Error() string { return s.err.Error() }
@@ -102,6 +106,9 @@ func (a *Asker) Wait(until time.Time, take func(b []byte) error) error {
 			return err
 		}
 		err = take(b)
+		if err == ErrMore {
+			continue
+		}
 		if _, none := errors.AsType[*stray](err); !none {
 			return err
 		}

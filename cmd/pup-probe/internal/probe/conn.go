@@ -29,6 +29,7 @@ var buffers = sync.Pool{New: func() any { return new([bufSize]byte) }}
 type Conn struct {
 	net.Conn // what Read and Write use: TCP, or TLS over it
 	host     string
+	proxied  bool // the peer that the kernel knows is a proxy
 	ctx      context.Context
 	p        *Probe
 	raw      syscall.RawConn // of a plain connection, to wait without a buffer
@@ -45,11 +46,7 @@ func newConn(ctx context.Context, p *Probe, nc net.Conn, host string) *Conn {
 	if sc, ok := nc.(syscall.Conn); ok && runtime.GOOS != "windows" {
 		c.raw, _ = sc.SyscallConn()
 	}
-	watched := ctx
-	if ctx == p.ctx {
-		watched = p.parent // the deadline needs no watching
-	}
-	c.stop = context.AfterFunc(watched, func() { nc.SetDeadline(time.Unix(1, 0)) })
+	c.stop = context.AfterFunc(p.ctx.watched(ctx), func() { nc.SetDeadline(time.Unix(1, 0)) })
 	return c
 }
 
@@ -297,10 +294,13 @@ func (c *Conn) Drain(max int64) error {
 }
 
 // Private says whether credentials may be written to the connection: it
-// speaks TLS, or does not leave this machine.
+// speaks TLS, or does not leave this machine. One through a proxy does.
 func (c *Conn) Private() bool {
 	if c.TLSState() != nil {
 		return true
+	}
+	if c.proxied {
+		return false
 	}
 	switch a := c.RemoteAddr().(type) {
 	case *net.TCPAddr:

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -152,7 +153,7 @@ func (p *Probe) dialAddr(ctx context.Context, network string, ap netip.AddrPort,
 			d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
 		}
 	}
-	nc, err := dialApart(ctx, &d, network, ap)
+	nc, err := p.dialApart(ctx, &d, network, ap)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", ap, plainDial(err))
 	}
@@ -161,35 +162,68 @@ func (p *Probe) dialAddr(ctx context.Context, network string, ap netip.AddrPort,
 
 // dialApart dials in another goroutine, since that takes a deep stack, which
 // ours would keep while it waits for an answer.
-func dialApart(ctx context.Context, d *net.Dialer, network string, ap netip.AddrPort) (nc net.Conn, err error) {
-	done := make(chan struct{})
-	f := func() {
-		defer close(done)
-		nc, err = d.DialContext(ctx, network, ap.String())
+func (p *Probe) dialApart(ctx context.Context, d *net.Dialer, network string, ap netip.AddrPort) (net.Conn, error) {
+	gone := p.ctx.watched(ctx).Done()
+	call := &dialCall{dialer: d, ctx: ctx, network: network, address: ap.String(), done: make(chan struct{})}
+	select {
+	case dialers <- call:
+	default:
+		go dialAll(call)
 	}
 	select {
-	case dialers <- f:
-	default:
-		go dialer(f)
+	case <-call.done:
+		return call.conn, call.err
+	case <-gone:
 	}
-	<-done
-	return nc, err
+	if call.given.Swap(true) {
+		<-call.done // it came at the same time
+		return call.conn, call.err
+	}
+	return nil, ctx.Err()
 }
+
+// A dialCall is work for a goroutine that dials.
+type dialCall struct {
+	dialer           *net.Dialer
+	ctx              context.Context
+	network, address string
+	conn             net.Conn
+	err              error
+	done             chan struct{} // conn or err is there
+	given            atomic.Bool   // to the caller, or given up by it
+}
+
+func (c *dialCall) dial() {
+	c.conn, c.err = c.dialer.DialContext(deadlineOnly{c.ctx}, c.network, c.address)
+	if c.given.Swap(true) {
+		if c.err == nil {
+			c.conn.Close()
+		}
+		return
+	}
+	close(c.done)
+}
+
+// deadlineOnly is a context whose end nobody watches, which saves the dialer a
+// goroutine: who gives up need not wait for it.
+type deadlineOnly struct{ context.Context }
+
+func (deadlineOnly) Done() <-chan struct{} { return nil }
 
 // dialers takes work for the goroutines that dial. They stay for a while, since
 // a stack that has grown is worth keeping.
-var dialers = make(chan func())
+var dialers = make(chan *dialCall)
 
 const dialerIdle = time.Second
 
-func dialer(f func()) {
+func dialAll(c *dialCall) {
 	idle := time.NewTimer(dialerIdle)
 	defer idle.Stop()
 	for {
-		f()
+		c.dial()
 		idle.Reset(dialerIdle)
 		select {
-		case f = <-dialers:
+		case c = <-dialers:
 		case <-idle.C:
 			return
 		}

@@ -25,8 +25,7 @@ type Probe struct {
 
 	judges []judge
 
-	ctx    context.Context // of the attempt
-	parent context.Context // which ctx comes from
+	ctx *attemptContext
 
 	pinned     []netip.Addr // use these for pinnedHost instead of asking
 	pinnedHost string
@@ -122,12 +121,12 @@ type outcome struct {
 // attempt runs the check once. It always returns an outcome, whatever the
 // check does.
 func (r *Runner) attempt(ctx context.Context, pl *plan, pinned []netip.Addr, host string) *outcome {
-	parent := ctx
-	ctx, cancel := context.WithTimeout(parent, pl.Timeout)
-	defer cancel()
-	p := &Probe{ctx: ctx, parent: parent, URL: pl.url, run: r, opt: pl.common, judges: pl.judges, pinned: pinned, pinnedHost: host}
-	facts, run := pl.check.attempt(pl.opt)
 	start := time.Now()
+	attempt := &attemptContext{Context: ctx, deadline: start.Add(pl.Timeout)}
+	defer attempt.end()
+	ctx = attempt
+	p := &Probe{ctx: attempt, URL: pl.url, run: r, opt: pl.common, judges: pl.judges, pinned: pinned, pinnedHost: host}
+	facts, run := pl.check.attempt(pl.opt)
 	p.since = start
 	err := guard(ctx, p, run)
 	end := time.Now()
@@ -182,7 +181,7 @@ func wording(err error, r wire.Reason, timeout time.Duration) string {
 // vars makes the names that the judges read.
 func (pl *plan) vars(r *Runner, o *outcome) map[string]any {
 	m := map[string]any{}
-	need := func(name string) bool { return reads(pl.judges, name) }
+	need := pl.need
 	text := func(name, v string) {
 		if v != "" && need(name) {
 			m[name] = v
@@ -215,7 +214,7 @@ func (pl *plan) vars(r *Runner, o *outcome) map[string]any {
 	}
 	facts := func(name string, facts any) {
 		if need(name) {
-			m[name] = schema.Values(facts, func(fact string) bool { return pl.readsFact(name, fact) })
+			m[name] = schema.Values(facts, func(fact string) bool { return pl.needFact(name, fact) })
 		}
 	}
 	if o.tlsFacts != nil {

@@ -33,6 +33,7 @@ func (p *Probe) dialProxy(ctx context.Context, host string, port int) (*Conn, er
 		return nil, Failf(wire.Local, "proxy: %w", err)
 	}
 	c := newConn(ctx, p, nc, host)
+	c.proxied = true
 	if p.opt.proxy.Scheme == "socks5" {
 		err = socksConnect(c, host, port)
 	} else {

@@ -30,6 +30,7 @@ type Runner struct {
 	Bug        func(string)     // told of panics in checks; may be nil
 
 	resolver resolver
+	juries   juries
 }
 
 var tlsField = sync.OnceValue(func() *schema.Field { f := schema.Of(DefaultTLS); return &f })

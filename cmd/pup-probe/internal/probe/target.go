@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"pup/cmd/internal/catalog"
@@ -207,7 +208,7 @@ type plan struct {
 	opt     any // the check's options
 	common  *options
 	secrets secrets
-	judges  []judge
+	*jury
 }
 
 // options are the common options of a target, ready for use.
@@ -248,7 +249,7 @@ func (r *Runner) prepare(t *Target) (*plan, error) {
 	if pl.common.socket != "" && !r.AllowFiles {
 		return pl, errors.New("connect: a socket file needs --allow-files")
 	}
-	if pl.judges, err = compileJudges(u.Check, t.Expect, t.Warn); err != nil {
+	if pl.jury, err = r.juries.of(u.Check, t.Expect, t.Warn); err != nil {
 		return pl, err
 	}
 	pl.opt, err = pl.check.decode(t.options[u.Check.Name], &pl.secrets)
@@ -355,6 +356,76 @@ type judge struct {
 	standard bool // a default of the check
 }
 
+// A jury is all the judges of a target, and what they read. Targets with the
+// same expressions share it.
+type jury struct {
+	judges []judge
+	reads  map[string][]string // by member, the facts in it; nil: the member as a whole
+}
+
+// need says whether a judge reads the member.
+func (j *jury) need(member string) bool {
+	_, ok := j.reads[member]
+	return ok
+}
+
+// needFact says whether a judge reads the fact of a member.
+func (j *jury) needFact(member, fact string) bool {
+	facts, ok := j.reads[member]
+	return ok && (facts == nil || slices.Contains(facts, fact))
+}
+
+// juries remembers juries by their expressions. Targets from a pipe may bring
+// ever new ones, so it forgets them all when there are too many.
+type juries struct {
+	mu    sync.Mutex
+	known map[string]*jury
+}
+
+const maxJuries = 4096
+
+func (js *juries) of(k *catalog.Check, expect, warn []string) (*jury, error) {
+	key := make([]byte, 0, 256)
+	key = append(append(key, k.Name...), 0)
+	for _, list := range [][]string{expect, warn} {
+		for _, text := range list {
+			key = append(append(key, text...), 0)
+		}
+		key = append(key, 1)
+	}
+	js.mu.Lock()
+	j := js.known[string(key)]
+	js.mu.Unlock()
+	if j != nil {
+		return j, nil
+	}
+	judges, err := compileJudges(k, expect, warn)
+	if err != nil {
+		return nil, err
+	}
+	j = &jury{judges: judges, reads: map[string][]string{}}
+	for _, g := range judges {
+		for _, path := range g.Paths() {
+			member, rest, inside := strings.Cut(path, ".")
+			fact, _, _ := strings.Cut(rest, ".")
+			facts, seen := j.reads[member]
+			switch {
+			case !inside || seen && facts == nil:
+				j.reads[member] = nil
+			default:
+				j.reads[member] = append(facts, fact)
+			}
+		}
+	}
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	if js.known == nil || len(js.known) >= maxJuries {
+		js.known = map[string]*jury{}
+	}
+	js.known[string(key)] = j
+	return j, nil
+}
+
 // compileJudges compiles the expressions of a target and those defaults of its
 // check that judge a fact which the target does not judge itself.
 func compileJudges(k *catalog.Check, expect, warn []string) ([]judge, error) {
@@ -390,29 +461,6 @@ func compileJudges(k *catalog.Check, expect, warn []string) ([]judge, error) {
 		}
 	}
 	return given, nil
-}
-
-// reads says whether one of the judges reads a member whose name begins so.
-func reads(judges []judge, members ...string) bool {
-	return slices.ContainsFunc(judges, func(j judge) bool { return slices.ContainsFunc(members, j.Reads) })
-}
-
-// readsFact says whether a judge reads the fact of a member, or the whole
-// member.
-func (pl *plan) readsFact(member, fact string) bool {
-	return slices.ContainsFunc(pl.judges, func(j judge) bool {
-		return slices.ContainsFunc(j.Paths(), func(path string) bool {
-			rest, ok := strings.CutPrefix(path, member)
-			if !ok || rest != "" && rest[0] != '.' {
-				return false
-			}
-			if rest == "" {
-				return true
-			}
-			rest, ok = strings.CutPrefix(rest[1:], fact)
-			return ok && (rest == "" || rest[0] == '.')
-		})
-	})
 }
 
 func onlyTime(e *expr.Expr) bool {

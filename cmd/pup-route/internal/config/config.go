@@ -32,6 +32,7 @@ const seconds = time.Second
 type Config struct {
 	Spool      string // "": in memory
 	Silences   string // "": none
+	Recheck    string // "": none
 	StaleAfter time.Duration
 	Hooks      []Hook
 }
@@ -44,7 +45,8 @@ type Hook struct {
 	Command hook.Command
 	Jobs    int
 
-	Lacks error // what this system can't do of its sandbox, where that is let pass
+	Group time.Duration // 0: each event by itself
+	Lacks error         // what this system can't do of its sandbox, where that is let pass
 
 	RetryMin, RetryMax, RetryFor time.Duration
 	PermanentExit                []int
@@ -135,6 +137,7 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 	var parts struct {
 		Spool      string            `json:"spool"`
 		Silences   string            `json:"silences"`
+		Recheck    string            `json:"recheck"`
 		StaleAfter wire.Duration     `json:"stale_after"`
 		Hook       []json.RawMessage `json:"hook"`
 	}
@@ -161,6 +164,12 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 			return []error{at("silences", err)}
 		}
 		c.Silences = parts.Silences
+	}
+	if parts.Recheck != "" {
+		if c.Recheck != "" {
+			return []error{at("recheck", errors.New("recheck has been given by another file"))}
+		}
+		c.Recheck = parts.Recheck
 	}
 	var errs []error
 	hookField := HookField()
@@ -235,7 +244,11 @@ func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]str
 		h.When, err = expr.Compile(k.When, catalog.Load().Env())
 		fail("when", err)
 	}
-	h.Command = hook.Command{Input: hook.Input(k.Input), Timeout: time.Duration(k.Timeout), Grace: time.Duration(k.Grace)}
+	h.Group = time.Duration(k.Group)
+	if k.Input == string(hook.Stream) && (k.Group > 0 || k.Answers) {
+		fail("input", errors.New("group and answers do not go with a stream"))
+	}
+	h.Command = hook.Command{Answers: k.Answers, Input: hook.Input(k.Input), Timeout: time.Duration(k.Timeout), Grace: time.Duration(k.Grace)}
 	h.RetryMin, h.RetryMax, h.RetryFor = time.Duration(k.RetryMin), time.Duration(k.RetryMax), time.Duration(k.RetryFor)
 	h.PermanentExit = k.PermanentExit
 	if k.RetryMax < k.RetryMin {
@@ -328,7 +341,7 @@ func parseOn(words []string) (state.Rule, error) {
 	if len(words) == 0 {
 		return r, errors.New("is empty; name what to run the hook for, such as down and recovered")
 	}
-	known := []string{"up", "degraded", "down", "unknown", "recovered", "change", "stale", "flapping", "reminder", "always"}
+	known := []string{"up", "degraded", "down", "unknown", "recovered", "change", "stale", "flapping", "input-lost", "reminder", "always"}
 	for _, word := range words {
 		from, to, transition := strings.Cut(word, "->")
 		switch {
@@ -347,6 +360,8 @@ func parseOn(words []string) (state.Rule, error) {
 			r.Becomes = r.Becomes.Add(state.Stale)
 		case word == "flapping":
 			r.Becomes = r.Becomes.Add(state.Flapping)
+		case word == "input-lost":
+			r.Becomes = r.Becomes.Add(state.InputLost)
 		case word == "reminder":
 			r.Reminders = true
 		case word == "always":

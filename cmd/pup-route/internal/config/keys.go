@@ -13,13 +13,14 @@ import (
 type keys struct {
 	Spool      string        `json:"spool" doc:"A directory for what has been accepted and not yet dealt with. Absent: it is kept in memory, and lost when pup-route ends."`
 	Silences   string        `json:"silences" doc:"A directory of silences: while one holds, hooks do not hear of new problems and get no reminders, but hear of the end of what they have heard of. It is looked at every few seconds."`
+	Recheck    string        `json:"recheck" doc:"The FIFO that pup-sched --control reads. A hook that answers recheck has a name checked at once."`
 	StaleAfter wire.Duration `json:"stale_after" doc:"A name is stale when it has had no result for so long. Absent: twice what the member every of its last result says, and its timeout, 10s if that is not said; a name whose results do not say every is never stale."`
 	Hook       []hookKeys    `json:"hook" doc:"A command and when to run it."`
 }
 
 type hookKeys struct {
 	Name          string            `json:"name" required:"true" doc:"Identity of the hook: letters, digits, dot, dash and underscore."`
-	On            []string          `json:"on" required:"true" doc:"What to run it for. A status, up, degraded, down or unknown: the name has become that. A transition such as up->down. change: any other status than before. recovered: the name is up again after a problem that this hook was told of. stale: no result came for too long. flapping: see there. reminder: a problem goes on, each repeat. always: every result; stands alone."`
+	On            []string          `json:"on" required:"true" doc:"What to run it for. A status, up, degraded, down or unknown: the name has become that. A transition such as up->down. change: any other status than before. recovered: the name is up again after a problem that this hook was told of. stale: no result came for too long. flapping: see there. input-lost: the beats of pup-sched stay away, or the input has ended; it is recovered when there is input again. reminder: a problem goes on, each repeat. always: every result; stands alone."`
 	When          string            `json:"when" doc:"An expression over the result, as in expect. It keeps the hook from hearing of a problem, never from hearing of its end."`
 	After         json.RawMessage   `json:"after" doc:"Confirms a problem: so many bad results in a row (3), so many of the last ones (\"3 of 5\", 32 at most), or so long since the first in a row (\"2m\"). 1 if absent. An unknown result neither counts nor breaks the row, unless on has unknown."`
 	RecoverAfter  json.RawMessage   `json:"recover_after" doc:"Confirms that a name is up again, like after. 1 if absent."`
@@ -32,6 +33,8 @@ type hookKeys struct {
 	Grace         wire.Duration     `json:"grace" doc:"The time between SIGTERM and SIGKILL."`
 	Env           map[string]string `json:"env" doc:"Environment variables for it. It gets none of ours. Secrets do not belong here; name a file."`
 	User          string            `json:"user" doc:"Whom it runs as. Must be said, here or by --user, when pup-route runs as root; root only if it is said."`
+	Group         wire.Duration     `json:"group" doc:"Gather the events of the hook for so long and give them to it in one call: one event called group, with the others in its list events. So it is also the least time between two calls."`
+	Answers       bool              `json:"answers" doc:"The last line that the hook prints on standard output is an answer, a JSON object: {\"acknowledge\":\"2h\"}: no reminders of this incident, and no other hook hears of it, for so long; {\"silence\":\"2h\"}: the same for the name; {\"recheck\":true}: check the name now. Several may stand in one."`
 	Jobs          int               `json:"jobs" min:"1" max:"1000" doc:"How many of its runs may go on at once. Those for one name never overlap and keep their order."`
 	RetryMin      wire.Duration     `json:"retry_min" doc:"The pause before the second attempt. Later pauses are as long as the job is old, so they double."`
 	RetryMax      wire.Duration     `json:"retry_max" doc:"The longest pause between attempts."`

@@ -39,6 +39,7 @@ type Command struct {
 	Timeout time.Duration // then SIGTERM to its process group
 	Grace   time.Duration // and after this SIGKILL
 	Sandbox Sandbox
+	Answers bool // what it prints on standard output is for us
 }
 
 // An Outcome is how a run ended.
@@ -48,6 +49,7 @@ type Outcome struct {
 	TimedOut bool   // ended by us for its time
 	Canceled bool   // ended by us because we end
 	Output   []byte // the last bytes of standard output and standard error
+	Answer   []byte // the last bytes of standard output, of a command that answers
 }
 
 // Retry reports whether the run may succeed when it is repeated: it was
@@ -142,6 +144,9 @@ func (c *Command) Run(stop *Stop, env []string, line []byte) Outcome {
 	}
 	o := c.wait(stop, p)
 	o.Output = p.out.bytes()
+	if c.Answers {
+		o.Answer = p.answer.bytes()
+	}
 	return o
 }
 

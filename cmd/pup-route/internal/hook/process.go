@@ -18,10 +18,18 @@ type spec struct {
 
 // A process is a command that has been started, with all that it starts.
 type process struct {
-	out   tail
-	ended chan error // has how it ended, once all of it has; nil is exit status 0
-	term  func()     // asks it to end
-	kill  func()     // ends it and what it has started
+	out    tail       // standard error, and standard output of one that does not answer
+	answer tail       // standard output of one that does
+	ended  chan error // has how it ended, once all of it has; nil is exit status 0
+	term   func()     // asks it to end
+	kill   func()     // ends it and what it has started
+}
+
+func (p *process) connect(cmd *exec.Cmd, c *Command) {
+	cmd.Stdout, cmd.Stderr = &p.out, &p.out
+	if c.Answers {
+		cmd.Stdout = &p.answer
+	}
 }
 
 // A statusError is an end that was no success.
@@ -54,7 +62,7 @@ func launch(s *spec) (*process, error) {
 		if s.file != nil {
 			cmd.ExtraFiles = []*os.File{s.file}
 		}
-		cmd.Stdout, cmd.Stderr = &p.out, &p.out
+		p.connect(cmd, s.command)
 		cmd.SysProcAttr = attributes(s.command.User)
 		// A grandchild that keeps our pipe open must not keep us.
 		cmd.WaitDelay = pipeDelay

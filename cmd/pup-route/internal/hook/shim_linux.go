@@ -65,7 +65,7 @@ func shimmed(s *spec) (*process, error) {
 	if s.stdin != nil {
 		cmd.Stdin = s.stdin
 	}
-	cmd.Stdout, cmd.Stderr = &p.out, &p.out
+	p.connect(cmd, s.command)
 	cmd.ExtraFiles = []*os.File{theirs}
 	if s.file != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, s.file)

@@ -5,15 +5,17 @@ package queue
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 )
 
 // A Job is one call of a hook. What it carries is the caller's.
 type Job[T any] struct {
 	Hook    string
-	Key     string // jobs of a hook with the same key run one after the other
-	Size    int    // bytes that it holds in memory
-	Attempt int    // counts from 1 when it runs
+	Key     string    // jobs of a hook with the same key run one after the other
+	Size    int       // bytes that it holds in memory
+	Attempt int       // counts from 1 when it runs
+	After   time.Time // it does not start before
 	Load    T
 
 	lane *lane[T]
@@ -93,12 +95,29 @@ func (q *Queue[T]) Add(j *Job[T]) {
 	if l == nil {
 		l = &lane[T]{hook: h, key: j.Key}
 		h.lanes[j.Key] = l
-		h.ready = append(h.ready, l)
 	}
 	j.lane = l
 	l.jobs = append(l.jobs, j)
 	q.jobs++
 	q.size += j.Size
+	if len(l.jobs) == 1 {
+		q.next(l)
+	}
+}
+
+// next lets the first job of a lane start, or wait for its time.
+func (q *Queue[T]) next(l *lane[T]) {
+	if l.at = l.jobs[0].After; l.at.IsZero() {
+		l.hook.ready = append(l.hook.ready, l)
+	} else {
+		heap.Push(&q.waiting, l)
+	}
+}
+
+// Behind returns the jobs that wait behind a job that runs, n at most.
+func (q *Queue[T]) Behind(j *Job[T], n int) []*Job[T] {
+	jobs := j.lane.jobs[1:]
+	return slices.Clone(jobs[:min(n, len(jobs))])
 }
 
 // Take returns a job to run now, or nil. The hooks take turns.
@@ -133,14 +152,15 @@ func (q *Queue[T]) Next() time.Time {
 	return q.waiting[0].at
 }
 
-// Done takes a job that ran out of the queue.
-func (q *Queue[T]) Done(j *Job[T]) {
+// Done takes a job that ran out of the queue, and the n behind it.
+func (q *Queue[T]) Done(j *Job[T], n int) {
 	l := q.release(j)
-	l.jobs = l.jobs[1:]
-	q.jobs--
-	q.size -= j.Size
-	if len(l.jobs) > 0 {
-		l.hook.ready = append(l.hook.ready, l)
+	for _, gone := range l.jobs[:1+n] {
+		q.jobs--
+		q.size -= gone.Size
+	}
+	if l.jobs = l.jobs[1+n:]; len(l.jobs) > 0 {
+		q.next(l)
 	} else {
 		delete(l.hook.lanes, l.key)
 	}
@@ -160,13 +180,19 @@ func (q *Queue[T]) release(j *Job[T]) *lane[T] {
 	return j.lane
 }
 
-// Hurry makes all jobs that wait ready at once, as the last chance before
-// the end.
-func (q *Queue[T]) Hurry() {
+// Hurry makes the jobs that wait for their time ready at once: all, or only
+// those that have not run yet.
+func (q *Queue[T]) Hurry(all bool) {
+	var rest waiting[T]
 	for _, l := range q.waiting {
-		l.hook.ready = append(l.hook.ready, l)
+		if all || l.jobs[0].Attempt == 0 {
+			l.hook.ready = append(l.hook.ready, l)
+		} else {
+			rest = append(rest, l)
+		}
 	}
-	q.waiting = nil
+	heap.Init(&rest)
+	q.waiting = rest
 }
 
 type waiting[T any] []*lane[T]

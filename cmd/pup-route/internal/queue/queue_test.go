@@ -41,8 +41,8 @@ func TestOrderOfAName(t *testing.T) {
 		t.Errorf("next %v", got)
 	}
 	j = take(t, q, start.Add(time.Minute), "a/x 1 #2")
-	q.Done(j)
-	q.Done(take(t, q, start, "a/x 2 #1"))
+	q.Done(j, 0)
+	q.Done(take(t, q, start, "a/x 2 #1"), 0)
 	if q.Len() != 1 || q.Size() != 1 || q.Running() != 1 {
 		t.Errorf("len %d, size %d, running %d", q.Len(), q.Size(), q.Running())
 	}
@@ -70,8 +70,28 @@ func TestHurry(t *testing.T) {
 	add(q, "a", "x", 1)
 	q.Again(take(t, q, start, "a/x 1 #1"), start.Add(time.Hour))
 	take(t, q, start, "nothing")
-	q.Hurry()
+	q.Hurry(true)
 	take(t, q, start, "a/x 1 #2")
+}
+
+func TestGathered(t *testing.T) {
+	q := New[int](1)
+	for i := range 3 {
+		q.Add(&Job[int]{Hook: "a", Load: i, After: start.Add(time.Minute)})
+	}
+	take(t, q, start, "nothing")
+	j := take(t, q, start.Add(time.Minute), "a/ 0 #1")
+	if behind := q.Behind(j, 1); len(behind) != 1 || behind[0].Load != 1 {
+		t.Errorf("behind it: %v", behind)
+	}
+	q.Done(j, 1)
+	q.Done(take(t, q, start.Add(time.Minute), "a/ 2 #1"), 0)
+	if q.Len() != 0 {
+		t.Errorf("%d jobs left", q.Len())
+	}
+	q.Add(&Job[int]{Hook: "a", Load: 3, After: start.Add(time.Hour)})
+	q.Hurry(false)
+	take(t, q, start, "a/ 3 #1")
 }
 
 // TestRandom: whatever happens, jobs of a lane end in their order, one at a
@@ -107,7 +127,7 @@ func TestRandom(t *testing.T) {
 					q.Again(j, now.Add(time.Duration(rnd.IntN(3000))*time.Millisecond))
 				} else {
 					last[j.Hook+j.Key] = j.Load
-					q.Done(j)
+					q.Done(j, 0)
 					done++
 				}
 			}

@@ -23,6 +23,7 @@ const program = "pup-route"
 type call struct {
 	hook *config.Hook
 	job  *spool.Job
+	more []*queue.Job[*call] // gathered with it, while it runs
 }
 
 // ended is a run that has ended.
@@ -44,7 +45,7 @@ func (r *router) event(e *state.Event) {
 		return
 	}
 	key := e.Name + "\x00" + e.Vantage
-	if h.Command.Input == hook.Stream {
+	if h.Command.Input == hook.Stream || h.Group > 0 {
 		key = ""
 	}
 	j := &spool.Job{ID: e.Job, Hook: h.Name, Key: key, Name: e.Name, Env: environ(h.Name, e), Created: r.clock.wall.UTC(), Event: line}
@@ -57,7 +58,11 @@ func (r *router) event(e *state.Event) {
 }
 
 func (r *router) queued(h *config.Hook, j *spool.Job) *queue.Job[*call] {
-	return &queue.Job[*call]{Hook: j.Hook, Key: j.Key, Size: len(j.Event) + 512, Attempt: j.Attempts, Load: &call{h, j}}
+	q := &queue.Job[*call]{Hook: j.Hook, Key: j.Key, Size: len(j.Event) + 512, Attempt: j.Attempts, Load: &call{hook: h, job: j}}
+	if h.Group > 0 && j.Attempts == 0 {
+		q.After = j.Created.Add(h.Group)
+	}
+	return q
 }
 
 // start starts what may run now.
@@ -66,10 +71,13 @@ func (r *router) start() {
 	for j := r.queue.Take(now); j != nil; j = r.queue.Take(now) {
 		c := j.Load
 		if r.spool != nil && !r.spool.Open(c.job.ID) {
-			r.queue.Done(j) // dropped by request
+			r.queue.Done(j, 0) // dropped by request
 			continue
 		}
-		line := append(slices.Clip([]byte(c.job.Event)), '\n')
+		line, env := append(slices.Clip(c.job.Event), '\n'), c.job.Env
+		if c.hook.Group > 0 {
+			line, env = r.gather(j)
+		}
 		if c.hook.Command.Input == hook.Stream {
 			p := r.stream[c.hook.Name]
 			if p == nil { // a reload took the hook away while this job waited
@@ -79,9 +87,24 @@ func (r *router) start() {
 			go func() { r.ended <- ended{j, p.Send([]string{"PUP_HOOK=" + c.hook.Name}, line)} }()
 			continue
 		}
-		env := append(slices.Clip(c.job.Env), "PUP_ATTEMPT="+strconv.Itoa(j.Attempt))
+		env = append(slices.Clip(env), "PUP_ATTEMPT="+strconv.Itoa(j.Attempt))
 		go func() { r.ended <- ended{j, c.hook.Command.Run(r.stop, env, line)} }()
 	}
+}
+
+// maxGroup is how many events are given to a hook in one call.
+const maxGroup = 100
+
+// gather makes one call of a job and those behind it.
+func (r *router) gather(j *queue.Job[*call]) (line []byte, env []string) {
+	c := j.Load
+	c.more = r.queue.Behind(j, maxGroup-1)
+	jobs := []*spool.Job{c.job}
+	for _, m := range c.more {
+		jobs = append(jobs, m.Load.job)
+	}
+	env = []string{"PUP_HOOK=" + c.hook.Name, "PUP_JOB=" + c.job.ID, "PUP_EVENT=group", "PUP_COUNT=" + strconv.Itoa(len(jobs))}
+	return append(appendGroup(nil, c.hook.Name, jobs, r.clock.now()), '\n'), env
 }
 
 // done deals with a run that has ended.
@@ -91,6 +114,9 @@ func (r *router) done(e ended, now phase) {
 		r.log.output(c.hook.Name, j.Name, e.outcome.Output)
 	}
 	if e.outcome.Err == nil {
+		if c.hook.Command.Answers {
+			r.answered(j, e.outcome.Answer)
+		}
 		r.gone(e.job)
 		return
 	}
@@ -126,21 +152,28 @@ func again(h *config.Hook, age time.Duration) time.Duration {
 	return d + time.Duration((rand.Float64()-0.5)*0.4*float64(d))
 }
 
-// gone takes a job out of queue and spool.
+// gone takes a job out of queue and spool, with those that ran with it.
 func (r *router) gone(j *queue.Job[*call]) {
-	r.queue.Done(j)
-	if r.spool != nil {
-		r.spool.Done(j.Load.job.ID)
+	r.queue.Done(j, len(j.Load.more))
+	if r.spool == nil {
+		return
+	}
+	r.spool.Done(j.Load.job.ID)
+	for _, m := range j.Load.more {
+		r.spool.Done(m.Load.job.ID)
 	}
 }
 
-// dead gives a job up.
+// dead gives a job up, with those that ran with it.
 func (r *router) dead(j *queue.Job[*call], reason string) {
-	job := j.Load.job
-	job.Reason = reason
-	r.report(job, reason)
-	r.queue.Done(j)
-	if r.spool != nil {
+	r.queue.Done(j, len(j.Load.more))
+	for _, q := range append([]*queue.Job[*call]{j}, j.Load.more...) {
+		job := q.Load.job
+		job.Reason = reason
+		r.report(job, reason)
+		if r.spool == nil {
+			continue
+		}
 		if err := r.spool.Die(job); err != nil {
 			r.fail("put a job aside", err)
 		}

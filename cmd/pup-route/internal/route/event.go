@@ -8,6 +8,7 @@ import (
 
 	"pup/cmd/internal/ndjson"
 	"pup/cmd/internal/wire"
+	"pup/cmd/pup-route/internal/spool"
 	"pup/cmd/pup-route/internal/state"
 )
 
@@ -63,4 +64,18 @@ func environ(hook string, e *state.Event) []string {
 		env = append(env, "PUP_INCIDENT="+e.Incident)
 	}
 	return env
+}
+
+// appendGroup appends the event that gathers others.
+func appendGroup(dst []byte, hook string, jobs []*spool.Job, now time.Time) []byte {
+	dst = append(dst, `{"v":1,"type":"`+wire.TypeEvent+`","event":"group"`...)
+	dst = wire.AppendTime(append(dst, `,"time":`...), now)
+	dst = strconv.AppendInt(append(dst, `,"count":`...), int64(len(jobs)), 10)
+	dst = append(append(dst, `,"job":"`...), jobs[0].ID...)
+	dst = append(append(dst, `","hook":"`...), hook...)
+	dst = append(dst, `","events":`...)
+	for i, j := range jobs {
+		dst = append(append(dst, "[,"[min(i, 1)]), j.Event...)
+	}
+	return append(dst, "]}"...)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +21,8 @@ const silencesEvery = 5 * time.Second
 // silences is what the directory of silences holds.
 type silences struct {
 	all    []config.Silence
-	mark   string // of the files, to see that they have changed
+	own    []config.Silence // answers of hooks, where there is no directory
+	mark   string           // of the files, to see that they have changed
 	looked time.Time
 }
 
@@ -50,8 +52,7 @@ func (r *router) look() {
 // gate says why a hook must not hear of a problem now.
 func (r *router) gate(q state.Question) (reason string, again time.Time) {
 	hook := r.Config.Hooks[q.Rule].Name
-	for i := range r.silences.all {
-		s := &r.silences.all[i]
+	for _, s := range slices.Concat(r.silences.all, r.silences.own) {
 		if s.Covers(hook, q.Name, q.Incident, q.Now) && (s.When == nil || r.holds(s.When, q.Line)) {
 			return strings.TrimSuffix("silenced by "+filepath.Base(s.File)+": "+s.Reason, ": "), q.Now.Add(silencesEvery)
 		}

@@ -32,6 +32,7 @@ type Options struct {
 	MaxRecord int
 	DryRun    bool                          // say which hooks would run, in event lines, and run none
 	View      func(dst, line []byte) []byte // writes for people; nil: the lines themselves
+	Notify    string                        // the socket of systemd; "": none
 	Quiet     bool                          // do not copy to stderr what hooks print
 	Signals   <-chan os.Signal
 	Wall      func() time.Time
@@ -67,8 +68,12 @@ type router struct {
 	mute    bool  // nobody reads our output any more
 	failure error // output or spool can't be written
 	held    bool  // reading is held back, and that has been said
+	hurry   bool  // the input has ended: what waits is not waited for
 	full    bool  // the disk is, and that has been said
 	asked   time.Time
+
+	ready   bool      // the first line has come
+	beatDue time.Time // when the input is lost, unless a beat comes; zero: there are no beats
 
 	silences silences
 	said     map[string]string // why hooks were not called, in a dry run
@@ -111,6 +116,7 @@ func Run(in io.Reader, out, errs io.Writer, o Options) (Summary, error) {
 		r.closing.Go(p.Close)
 	}
 	r.closing.Wait()
+	r.notify("STOPPING=1")
 	r.flush()
 	r.close()
 	return Summary{r.bad, r.worst}, r.failure
@@ -152,7 +158,7 @@ func (r *router) use(c *config.Config) {
 	}
 	r.Config = c
 	r.table.SetRules(rules, c.StaleAfter, moved)
-	r.silences = silences{}
+	r.silences.looked = time.Time{}
 	r.look()
 }
 
@@ -251,6 +257,7 @@ func (r *router) loop(in *intake) {
 			if b.end != nil && now == reading {
 				now = draining
 				r.finish(b.end)
+				r.settle()
 			}
 			in.back <- b
 		}
@@ -258,6 +265,9 @@ func (r *router) loop(in *intake) {
 			halt()
 		}
 		if now != stopping {
+			if r.hurry { // what failed and is kept stays for the next run
+				r.queue.Hurry(r.spool == nil)
+			}
 			r.start()
 		}
 	}
@@ -280,7 +290,7 @@ func (r *router) tooMany() bool {
 // wait is how long nothing is due.
 func (r *router) wait(now phase) time.Duration {
 	d := time.Hour
-	if next := r.table.Next(); now == reading && !next.IsZero() && !r.DryRun {
+	if next := r.next(); now == reading && !next.IsZero() && !r.DryRun {
 		d = min(d, r.clock.until(next))
 	}
 	if next := r.queue.Next(); now != stopping && !next.IsZero() {
@@ -314,9 +324,10 @@ func (r *router) finish(err error) {
 	if err != io.EOF {
 		r.fail("read the input", err)
 	}
-	if r.spool == nil {
-		r.queue.Hurry()
+	if !r.DryRun {
+		r.inputLost("the input has ended", r.clock.now())
 	}
+	r.hurry = true
 }
 
 func (r *router) fail(what string, err error) {

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -126,6 +128,28 @@ func TestEventLine(t *testing.T) {
 	for _, v := range environ("h", e) {
 		if strings.HasPrefix(v, "PUP_NAME") {
 			t.Errorf("a dangerous name is in the environment: %q", v)
+		}
+	}
+}
+
+func TestNotify(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	o := options(t)
+	o.Notify = path
+	in := `{"type":"beat","every_ms":1000}` + "\n" + `{"name":"a","status":"up"}` + "\n" + `{"type":"beat","every_ms":1000}` + "\n"
+	if _, err := Run(strings.NewReader(in), io.Discard, io.Discard, o); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"WATCHDOG=1", "READY=1", "WATCHDOG=1", "STOPPING=1"} {
+		b := make([]byte, 100)
+		n, err := conn.Read(b)
+		if err != nil || string(b[:n]) != want {
+			t.Errorf("got %q, %v, want %s", b[:n], err, want)
 		}
 	}
 }

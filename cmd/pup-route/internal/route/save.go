@@ -140,7 +140,7 @@ func (r *router) requests() {
 	}
 	for _, a := range asked {
 		if !a.Drop && r.spool.Open(a.ID) {
-			r.queue.Hurry()
+			r.queue.Hurry(true)
 			continue
 		}
 		j, err := r.spool.Carry(a)

@@ -15,7 +15,7 @@ import (
 // fields are the members of a line that pup-route looks at, as they stand
 // there. They are scanned in one pass and nothing else is decoded.
 type fields struct {
-	typ, v, name, url, status, time, run, every, timeout, vantage []byte
+	typ, v, name, url, status, time, run, every, everyMS, timeout, vantage []byte
 
 	take func(key, value []byte) error // member, made once
 }
@@ -38,6 +38,8 @@ func (f *fields) member(key, value []byte) error {
 		f.run = value
 	case "every":
 		f.every = value
+	case "every_ms":
+		f.everyMS = value
 	case "timeout":
 		f.timeout = value
 	case "vantage":

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"strconv"
 	"time"
 
 	"pup/cmd/internal/ndjson"
@@ -29,7 +30,13 @@ func (r *router) accept(l *lineAt, raw, text []byte, known bool) {
 		return
 	}
 	l.json = true
-	if known || !r.fields.is(wire.TypeResult) {
+	if known {
+		return
+	}
+	if !r.fields.is(wire.TypeResult) {
+		now := r.clock.observe(r.fields.moment())
+		r.advance(now)
+		r.heard(now)
 		return
 	}
 	if err := r.fields.result(&r.result, text, r.table.HearsStale()); err != nil {
@@ -46,17 +53,31 @@ func (r *router) accept(l *lineAt, raw, text []byte, known bool) {
 		r.spool.Result(text, now, r.clock.wall)
 	}
 	r.table.Observe(&r.result, now)
+	if !r.ready || r.beatDue.IsZero() && r.table.HearsInput() {
+		r.heard(now)
+	}
+}
+
+// next is when something is due if no line comes.
+func (r *router) next() time.Time {
+	next := r.table.Next()
+	if !r.beatDue.IsZero() && (next.IsZero() || r.beatDue.Before(next)) {
+		return r.beatDue
+	}
+	return next
 }
 
 // advance has the state emit what is due. A dry run sees each event at its
 // own time; a live one does not make up for what it slept through.
 func (r *router) advance(now time.Time) {
-	for next := r.table.Next(); !next.IsZero() && !next.After(now); next = r.table.Next() {
+	for next := r.next(); !next.IsZero() && !next.After(now); next = r.next() {
+		if !r.DryRun {
+			next = now
+		}
 		r.varsOf = nil
-		if r.DryRun {
-			r.table.Advance(next)
-		} else {
-			r.table.Advance(now)
+		r.table.Advance(next)
+		if !r.beatDue.IsZero() && !r.beatDue.After(next) {
+			r.inputLost("no beat of pup-sched has come for "+strconv.Itoa(missedBeats)+" times as long as it should take", next)
 		}
 	}
 }

@@ -102,15 +102,25 @@ func (s *Spool) take() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := syscall.Flock(int(s.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		s.lock.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
+	// One that was killed while it started a hook leaves a process that has
+	// the lock for the moment until it is the hook.
+	for until := time.Now().Add(lockWait); ; time.Sleep(10 * time.Millisecond) {
+		err := syscall.Flock(int(s.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR):
+			s.lock.Close()
+			return fmt.Errorf("lock the spool: %w", err)
+		case time.Now().After(until):
+			s.lock.Close()
 			return ErrInUse
 		}
-		return fmt.Errorf("lock the spool: %w", err)
 	}
-	return nil
 }
+
+// lockWait is how long a lock of another process is waited for.
+const lockWait = time.Second
 
 // Close closes the spool without writing anything.
 func (s *Spool) Close() {

@@ -28,10 +28,11 @@ const (
 	Unknown
 	Stale
 	Flapping
+	InputLost // of the input as a whole, see Table.Input
 	statuses
 )
 
-var statusNames = [statuses]string{"up", "degraded", "down", "unknown", "stale", "flapping"}
+var statusNames = [statuses]string{"up", "degraded", "down", "unknown", "stale", "flapping", "input-lost"}
 
 func (s Status) String() string { return statusNames[s] }
 
@@ -68,7 +69,7 @@ func (t Set) Has(s Status) bool { return t&(1<<s) != 0 }
 func (t Set) Add(s Status) Set { return t | 1<<s }
 
 // problems are the statuses other than up.
-const problems = Set(1<<Degraded | 1<<Down | 1<<Unknown | 1<<Stale | 1<<Flapping)
+const problems = Set(1<<Degraded | 1<<Down | 1<<Unknown | 1<<Stale | 1<<Flapping | 1<<InputLost)
 
 // A Transition is a change from one status to another, as in "up->down".
 type Transition struct{ From, To Status }
@@ -111,7 +112,8 @@ func (r *Rule) prepare() {
 		r.tracked = r.tracked.Add(t.From).Add(t.To)
 	}
 	beginnings := r.Change || len(r.Transitions) > 0
-	if beginnings || r.Becomes&problems == 0 {
+	ofNames := r.Becomes &^ (1 << InputLost)
+	if beginnings || ofNames&problems == 0 && r.Becomes != 1<<InputLost {
 		r.tracked |= 1<<Degraded | 1<<Down
 	}
 	r.silent = !beginnings && r.Becomes&problems == 0 && !r.Reminders
@@ -203,6 +205,7 @@ type entry struct {
 	verdict       Status // of the last result that was one
 	known         bool   // there was a verdict
 	seenUp        bool   // and once it was up
+	lost          bool   // it stands for the input, which is lost
 	stale         bool   // the last result is too long ago
 	up            streak
 	problem       streak // degraded or worse
@@ -226,6 +229,7 @@ type Table struct {
 	rules      []Rule
 	staleAfter time.Duration
 	hearStale  bool
+	hearInput  bool
 	always     []int
 	names      map[string]*entry
 	wakes      wakes
@@ -250,11 +254,12 @@ func New(emit func(*Event), note func(*Note)) *Table {
 // to them.
 func (t *Table) SetRules(rules []Rule, staleAfter time.Duration, moved []int) {
 	t.rules, t.staleAfter = rules, staleAfter
-	t.hearStale, t.always = false, nil
+	t.hearStale, t.hearInput, t.always = false, false, nil
 	for i := range t.rules {
 		r := &t.rules[i]
 		r.prepare()
 		t.hearStale = t.hearStale || r.tracked.Has(Stale)
+		t.hearInput = t.hearInput || r.tracked.Has(InputLost)
 		if r.Always {
 			t.always = append(t.always, i)
 		}
@@ -375,7 +380,7 @@ func (e *entry) count(r *Result, now int64) {
 // quiet reports that the name is up, nobody believes otherwise, and its past
 // says nothing else.
 func (e *entry) quiet() bool {
-	return e.verdict == Up && e.unknown.count == 0 && !e.stale && len(e.debts) == 0
+	return e.verdict == Up && e.unknown.count == 0 && !e.stale && !e.lost && len(e.debts) == 0
 }
 
 // among counts the last n verdicts that are at least as bad as worst.
@@ -405,6 +410,8 @@ func (e *entry) flapping(r *Rule) bool { return r.Flap > 0 && e.changes() >= r.F
 // streak of results that confirms it.
 func (e *entry) current(r *Rule) (Status, streak) {
 	switch {
+	case e.lost:
+		return InputLost, streak{since: e.seen}
 	case e.stale && r.tracked.Has(Stale):
 		return Stale, streak{since: e.seen}
 	case r.tracked.Has(Flapping) && e.flapping(r):
@@ -445,7 +452,7 @@ func (t *Table) judgeFor(i int, e *entry, now int64) {
 		if d != nil && d.remind != 0 && now >= d.remind && !t.held(i, e, now) {
 			t.remind(d, r, e, run, now)
 		}
-	case status != Flapping && status != Stale && e.flapping(r):
+	case status < Stale && e.flapping(r):
 		t.because(i, e, now, "it is flapping")
 	case !e.confirms(r, status, run, now):
 		t.because(i, e, now, pending(r, e, status, run))
@@ -551,7 +558,7 @@ func (e *entry) drop(rule int) {
 func (e *entry) confirms(r *Rule, status Status, run streak, now int64) bool {
 	after := r.After
 	switch {
-	case status == Stale || status == Flapping:
+	case status >= Stale || e.vantage == theInput:
 		return true
 	case status == Up:
 		after = r.RecoverAfter
@@ -603,7 +610,7 @@ func (t *Table) closing(d *debt, r *Rule, e *entry, run streak, now int64) {
 // flapping one works now and then.
 func shown(s Status) Status {
 	switch s {
-	case Stale:
+	case Stale, InputLost:
 		return Unknown
 	case Flapping:
 		return Degraded
@@ -631,6 +638,9 @@ func (t *Table) tell(d *debt, r *Rule, e *entry, v *Event, now int64) {
 	d.notified = true
 	d.calls++
 	v.Name, v.Vantage, v.Line = e.name, e.vantage, e.line
+	if e.vantage == theInput {
+		v.Vantage = ""
+	}
 	v.Since, v.For = time.Unix(0, d.since).UTC(), time.Duration(now-d.since)
 	v.Incident, v.Hook = d.incident, r.Hook
 	v.Job = id(r.Hook, e.name, e.vantage, d.incident, v.Kind, strconv.Itoa(int(d.calls)), strconv.FormatInt(now, 10))
@@ -657,6 +667,30 @@ func (t *Table) result(i int, e *entry, r *Result, verdict Status, known bool, n
 	v.Job = id(rule.Hook, e.name, e.vantage, run, string(r.Line))
 	t.emit(&v)
 }
+
+// theInput is the vantage of the entry that stands for the input as a whole.
+// No line has it: it is no printable text.
+const theInput = "\x00"
+
+// Input takes in that the input is lost, or is there again. The line is what
+// an event shows as its result.
+func (t *Table) Input(lost bool, line []byte, now time.Time) {
+	e := t.entry(&Result{Name: []byte("input"), Vantage: []byte(theInput)})
+	if !lost && !e.lost && len(e.debts) == 0 {
+		return
+	}
+	n := now.UnixNano()
+	e.lost, e.seen, e.seenUp = lost, n, true
+	e.line = append(e.line[:0], line...)
+	if e.trouble == 0 {
+		e.trouble = n
+	}
+	t.judge(e, n)
+	t.schedule(e, n)
+}
+
+// HearsInput reports whether a rule wants to know of a lost input.
+func (t *Table) HearsInput() bool { return t.hearInput }
 
 // incident names the problem that a name has: the same name and beginning
 // give the same incident, also after a restart.

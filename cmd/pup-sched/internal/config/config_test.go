@@ -100,16 +100,15 @@ func write(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-func TestTargets(t *testing.T) {
-	for _, test := range []struct {
-		name, text string
-		want       []string
-	}{
-		{"the least", `[[target]]
+var targetTests = []struct {
+	name, text string
+	want       []string
+}{
+	{"the least", `[[target]]
 name = "www"
 url = "https://www.example.org/"`,
-			[]string{`{"v":1,"type":"target","name":"www","url":"https://www.example.org/","every":"1m"}`}},
-		{"everything", `
+		[]string{`{"v":1,"type":"target","name":"www","url":"https://www.example.org/","every":"1m"}`}},
+	{"everything", `
 [defaults]
 every = "30s"
 timeout = "5s"
@@ -139,20 +138,20 @@ name = "cache"
 every = "1h"
 url = "redis://cache:6379/0"
 `,
-			[]string{
-				`{"v":1,"type":"target","name":"www","url":"https://www.example.org/a?b=1&c=2","resolver":"192.0.2.53","http":{"headers":{"Accept":"text/html"},"method":"HEAD","limit":10.5,"steps":[{"path":"/a"},{"path":"/b"}]},"expect":["http.status == 200","http.body contains 'Welcome'"],"warn":["tls.days_left > 21","ms.total < 800"],"retries":2,"retry_wait":"500ms","timeout":"5s","every":"30s","labels":{"env":"prod","team":"web"}}`,
-				`{"v":1,"type":"target","name":"cache","url":"redis://cache:6379/0","resolver":"192.0.2.53","redis":{"password":"${secret:redis}"},"timeout":"5s","every":"1h","labels":{"env":"prod","team":"ops"}}`,
-			}},
-		{"inline and out of order", `
+		[]string{
+			`{"v":1,"type":"target","name":"www","url":"https://www.example.org/a?b=1&c=2","resolver":"192.0.2.53","http":{"headers":{"Accept":"text/html"},"method":"HEAD","limit":10.5,"steps":[{"path":"/a"},{"path":"/b"}]},"expect":["http.status == 200","http.body contains 'Welcome'"],"warn":["tls.days_left > 21","ms.total < 800"],"retries":2,"retry_wait":"500ms","timeout":"5s","every":"30s","labels":{"env":"prod","team":"web"}}`,
+			`{"v":1,"type":"target","name":"cache","url":"redis://cache:6379/0","resolver":"192.0.2.53","redis":{"password":"${secret:redis}"},"timeout":"5s","every":"1h","labels":{"env":"prod","team":"ops"}}`,
+		}},
+	{"inline and out of order", `
 target = [ { name = "a", url = "tcp://a:1" }, { name = "b", url = "tcp://b:1", enabled = false } ]
 defaults = { every = "1d" }`,
-			[]string{`{"v":1,"type":"target","name":"a","url":"tcp://a:1","every":"24h"}`}},
-		{"check against the scheme", `[[target]]
+		[]string{`{"v":1,"type":"target","name":"a","url":"tcp://a:1","every":"24h"}`}},
+	{"check against the scheme", `[[target]]
 name = "a"
 url = "tcp://a:1"
 check = "redis"`,
-			[]string{`{"v":1,"type":"target","name":"a","url":"tcp://a:1","check":"redis","every":"1m"}`}},
-		{"templates", `
+		[]string{`{"v":1,"type":"target","name":"a","url":"tcp://a:1","check":"redis","every":"1m"}`}},
+	{"templates", `
 [defaults]
 labels = { env = "prod" }
 http.method = "GET"
@@ -173,11 +172,11 @@ labels.team = "b"
 name = "y"
 use = ["slow", "web"]
 url = "http://y/"`,
-			[]string{
-				`{"v":1,"type":"target","name":"x","url":"http://x/","http":{"method":"GET","headers":{"A":"1"}},"expect":["http.status in [200, 503]"],"labels":{"env":"prod","kind":"web","team":"b"}}`,
-				`{"v":1,"type":"target","name":"y","url":"http://y/","http":{"method":"GET","headers":{"A":"1"}},"expect":["http.status == 200"],"every":"5m","labels":{"env":"prod","kind":"web","team":"a"}}`,
-			}},
-		{"matrix", `
+		[]string{
+			`{"v":1,"type":"target","name":"x","url":"http://x/","http":{"method":"GET","headers":{"A":"1"}},"expect":["http.status in [200, 503]"],"labels":{"env":"prod","kind":"web","team":"b"}}`,
+			`{"v":1,"type":"target","name":"y","url":"http://y/","http":{"method":"GET","headers":{"A":"1"}},"expect":["http.status == 200"],"every":"5m","labels":{"env":"prod","kind":"web","team":"a"}}`,
+		}},
+	{"matrix", `
 [template.web]
 url = "http://${host}:${port}/"
 http.password = "${secret:web}"
@@ -186,13 +185,13 @@ labels.host = "${host}"
 name = "web-${host}-${port}"
 use = ["web"]
 matrix = { host = ["a", "b"], port = [80, 8080] }`,
-			[]string{
-				`{"v":1,"type":"target","name":"web-a-80","url":"http://a:80/","http":{"password":"${secret:web}"},"every":"1m","labels":{"host":"a"}}`,
-				`{"v":1,"type":"target","name":"web-a-8080","url":"http://a:8080/","http":{"password":"${secret:web}"},"every":"1m","labels":{"host":"a"}}`,
-				`{"v":1,"type":"target","name":"web-b-80","url":"http://b:80/","http":{"password":"${secret:web}"},"every":"1m","labels":{"host":"b"}}`,
-				`{"v":1,"type":"target","name":"web-b-8080","url":"http://b:8080/","http":{"password":"${secret:web}"},"every":"1m","labels":{"host":"b"}}`,
-			}},
-		{"dependencies", `
+		[]string{
+			`{"v":1,"type":"target","name":"web-a-80","url":"http://a:80/","http":{"password":"${secret:web}"},"every":"1m","labels":{"host":"a"}}`,
+			`{"v":1,"type":"target","name":"web-a-8080","url":"http://a:8080/","http":{"password":"${secret:web}"},"every":"1m","labels":{"host":"a"}}`,
+			`{"v":1,"type":"target","name":"web-b-80","url":"http://b:80/","http":{"password":"${secret:web}"},"every":"1m","labels":{"host":"b"}}`,
+			`{"v":1,"type":"target","name":"web-b-8080","url":"http://b:8080/","http":{"password":"${secret:web}"},"every":"1m","labels":{"host":"b"}}`,
+		}},
+	{"dependencies", `
 defaults.depends_on = ["gw"]
 [[target]]
 name = "gw"
@@ -200,11 +199,14 @@ url = "tcp://gw:1"
 [[target]]
 name = "a"
 url = "tcp://a:1"`,
-			[]string{
-				`{"v":1,"type":"target","name":"gw","url":"tcp://gw:1","every":"1m"}`,
-				`{"v":1,"type":"target","name":"a","url":"tcp://a:1","every":"1m","depends_on":["gw"]}`,
-			}},
-	} {
+		[]string{
+			`{"v":1,"type":"target","name":"gw","url":"tcp://gw:1","every":"1m"}`,
+			`{"v":1,"type":"target","name":"a","url":"tcp://a:1","every":"1m","depends_on":["gw"]}`,
+		}},
+}
+
+func TestTargets(t *testing.T) {
+	for _, test := range targetTests {
 		t.Run(test.name, func(t *testing.T) {
 			c, err := loadText(t, test.text)
 			if err != nil {

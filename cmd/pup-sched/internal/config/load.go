@@ -3,6 +3,7 @@
 package config
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -346,7 +347,13 @@ func findMember(ms []*member, key string) *member {
 
 // build makes the targets of all sources.
 func (l *loader) build() {
-	l.names = map[uint64]uint32{}
+	n := 0 // about as many targets as there will be
+	for _, src := range l.sources {
+		n += bytes.Count(src.data, []byte("[[target]]"))
+	}
+	l.names = make(map[uint64]uint32, n)
+	l.origins = make([]origin, 0, n)
+	l.targets = make([]sched.Target, 0, n)
 	l.plans = map[planKey]*sched.Plan{}
 	if l.defaults == nil {
 		l.defaults = &layer{name: "[defaults]"}

@@ -110,7 +110,11 @@ func (m *merged) text(k int) string {
 	return ""
 }
 
+// span gives a duration, 0 where none is set.
 func (m *merged) span(k int) time.Duration {
+	if m.set[k] == nil {
+		return 0
+	}
 	d, _ := wire.ParseDuration(m.text(k)) // accept has checked it
 	return time.Duration(d)
 }

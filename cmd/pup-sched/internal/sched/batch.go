@@ -37,12 +37,9 @@ func Span(out *ndjson.Writer, targets []Target, now time.Time, window time.Durat
 			continue
 		}
 		seq++
-		r := run{due: due, seq: seq, maintenance: t.Plan.maintenance(due)}
-		if next != Never {
-			r.expires = next + length // when the call for the next run comes
-			if !t.Plan.Steady() {
-				r.every = next - due
-			}
+		r := newRun(t.Plan, due, next, seq)
+		if r.expires > 0 {
+			r.expires += length // when the call for the next run comes
 		}
 		if err := out.Add(l.line(t, r)); err != nil {
 			return err

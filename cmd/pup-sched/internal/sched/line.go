@@ -57,6 +57,18 @@ type run struct {
 	seq         uint64
 }
 
+// newRun makes the run of a plan that is due then, and next at the other time.
+func newRun(p *Plan, due, next int64, seq uint64) run {
+	r := run{due: due, seq: seq, maintenance: p.maintenance(due)}
+	if next != Never {
+		r.expires = next
+		if !p.Steady() {
+			r.every = next - due
+		}
+	}
+	return r
+}
+
 // A liner makes the lines of runs.
 type liner struct {
 	due, expires stamp

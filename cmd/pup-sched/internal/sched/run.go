@@ -16,7 +16,7 @@ type Options struct {
 	Beat      time.Duration // between two beats; 0: none
 	MaxRecord int           // bytes of a write
 	Out       io.Writer
-	Log       func(format string, args ...any) // for people
+	Log       func(format string, args ...any) // for people; called by two goroutines
 	Now       func() time.Time                 // the wall clock; time.Now if nil
 }
 
@@ -197,15 +197,8 @@ func (s *Scheduler) pop() error {
 	next := s.next(t, plan, e)
 	s.lagMax = max(s.lagMax, late)
 	s.emitted++
-	r := run{due: due, seq: s.emitted, maintenance: t.Plan.maintenance(due)}
-	if next != Never {
-		r.expires = next
-		if !t.Plan.Steady() {
-			r.every = next - due
-		}
-	}
 	s.requeue(next)
-	return s.out.Add(s.liner.line(t, r))
+	return s.out.Add(s.liner.line(t, newRun(t.Plan, due, next, s.emitted)))
 }
 
 // next gives the due time that follows that of an entry.

@@ -83,7 +83,7 @@ func TestWindowOpen(t *testing.T) {
 	}
 }
 
-// TestWindowOpens compares with a walk, minute by minute, over half a year
+// TestWindowOpens compares with a walk in steps of five minutes over two months
 // with a change of the clock.
 func TestWindowOpens(t *testing.T) {
 	loc := zone(t, "Europe/Berlin")
@@ -94,7 +94,7 @@ func TestWindowOpens(t *testing.T) {
 		Onetime("once", begin.Add(30*24*time.Hour), begin.Add(31*24*time.Hour)),
 	} {
 		next := Never
-		for m := int64(60 * 24 * 90); m >= 0; m-- {
+		for m := int64(60 * 24 * 60); m >= 0; m -= 5 {
 			ms := begin.UnixMilli() + m*60_000
 			if w.open(ms) {
 				next = ms
@@ -117,5 +117,44 @@ func TestActivePlan(t *testing.T) {
 	over := &Plan{Every: time.Minute, Active: []*Window{Onetime("x", friday.Add(-time.Hour), friday)}}
 	if due := over.Next(friday.UnixMilli(), 0); due != Never {
 		t.Errorf("due %v, want never", time.UnixMilli(due))
+	}
+}
+
+// TestWhatLinesSay looks at the members that change from run to run.
+func TestWhatLinesSay(t *testing.T) {
+	hourly, err := cron.Parse("0 * * * *")
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Date(2026, 11, 27, 10, 0, 0, 0, time.UTC)
+	move := []*Window{Onetime("move", begin, begin.Add(90*time.Minute))}
+	for _, test := range []struct {
+		plan *Plan
+		due  time.Time
+		want string
+	}{
+		{&Plan{Every: time.Minute}, begin, `,"due":"2026-11-27T10:00:00.000Z","expires":"2026-11-27T10:01:00.000Z","run":"t0@1795773600","seq":7}`},
+		{&Plan{Every: time.Minute, Maintenance: move}, begin, `,"maintenance":"move","due":"2026-11-27T10:00:00.000Z","expires":"2026-11-27T10:01:00.000Z","run":"t0@1795773600","seq":7}`},
+		{&Plan{Every: time.Minute, Maintenance: move}, begin.Add(90 * time.Minute), `,"due":"2026-11-27T11:30:00.000Z","expires":"2026-11-27T11:31:00.000Z","run":"t0@1795779000","seq":7}`},
+		{&Plan{Cron: hourly, Zone: time.UTC, Maintenance: move}, begin.Add(time.Hour), `,"every":"1h","maintenance":"move","due":"2026-11-27T11:00:00.000Z","expires":"2026-11-27T12:00:00.000Z","run":"t0@1795777200","seq":7}`},
+		{&Plan{Every: time.Minute, Relaxed: &Plan{Every: time.Hour}}, begin, `,"every":"1m","due":"2026-11-27T10:00:00.000Z","expires":"2026-11-27T10:01:00.000Z","run":"t0@1795773600","seq":7}`},
+		{&Plan{Every: time.Minute, Active: []*Window{Onetime("x", begin, begin.Add(time.Second))}}, begin, `,"due":"2026-11-27T10:00:00.000Z","run":"t0@1795773600","seq":7}`},
+	} {
+		target := targets(1, test.plan)[0]
+		due := test.due.UnixMilli()
+		next := due + 60_000
+		if test.plan.Cron != nil {
+			next = test.plan.Next(due, 0)
+		} else if test.plan.Active != nil {
+			next = Never
+		}
+		var l liner
+		got := string(l.line(&target, newRun(test.plan, due, next, 7)))
+		if want := string(target.Head) + test.want; got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+		if n := len(got) - len(target.Head) - len("t0"); n > TailMax {
+			t.Errorf("the tail has %d bytes, want at most %d", n, TailMax)
+		}
 	}
 }

@@ -1,0 +1,99 @@
+package route
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"pup/cmd/internal/ndjson"
+	"pup/cmd/internal/wire"
+	"pup/cmd/pup-route/internal/config"
+	"pup/cmd/pup-route/internal/spool"
+)
+
+// An answer is what a hook may ask of us.
+type answer struct {
+	Acknowledge wire.Duration `json:"acknowledge"`
+	Silence     wire.Duration `json:"silence"`
+	Recheck     bool          `json:"recheck"`
+}
+
+// answered does what a hook asks for in the last line that it printed.
+func (r *router) answered(j *spool.Job, printed []byte) {
+	printed = bytes.TrimSpace(printed)
+	line := printed[bytes.LastIndexByte(printed, '\n')+1:]
+	if len(line) == 0 {
+		return
+	}
+	var a answer
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	err := d.Decode(&a)
+	if err == nil && a.Acknowledge > 0 {
+		err = r.silence(j, "ack-"+incidentOf(j), time.Duration(a.Acknowledge), true)
+	}
+	if err == nil && a.Silence > 0 {
+		err = r.silence(j, "hook-"+j.ID, time.Duration(a.Silence), false)
+	}
+	if err == nil && a.Recheck {
+		err = r.recheck(j.Name)
+	}
+	if err != nil {
+		r.log.printf("hook %s for %s: its answer %.80q: %v", j.Hook, ndjson.Printable(ndjson.Cut(j.Name, 100)), line, err)
+	}
+}
+
+// incidentOf is the incident of a job; "" if it has none.
+func incidentOf(j *spool.Job) (incident string) {
+	_ = ndjson.Members(j.Event, func(key, value []byte) error { // ours, so it is valid
+		if string(key) == "incident" {
+			incident = string(plain(value))
+		}
+		return nil
+	})
+	return incident
+}
+
+// silence makes a silence of an answer: a file where there is a directory for
+// it, so that people see it and a restart keeps it.
+func (r *router) silence(j *spool.Job, name string, d time.Duration, ack bool) error {
+	s := config.Silence{File: name + ".toml", Until: r.clock.now().Add(d), Names: []string{j.Name}, Reason: "by hook " + j.Hook}
+	if ack {
+		if s.Incident = incidentOf(j); s.Incident == "" {
+			return errors.New("there is no incident to acknowledge")
+		}
+	}
+	if r.Config.Silences == "" {
+		r.silences.own = append(r.silences.own, s)
+		return nil
+	}
+	text := fmt.Sprintf("until = %s\nreason = %q\nnames = [%s]\n", s.Until.UTC().Format(time.RFC3339), s.Reason, ndjson.AppendString(nil, j.Name))
+	if ack {
+		text += fmt.Sprintf("incident = %q\n", s.Incident)
+	}
+	r.silences.looked = time.Time{}
+	return os.WriteFile(filepath.Join(r.Config.Silences, s.File), []byte(text), 0o644)
+}
+
+// recheck asks pup-sched to have a name checked at once. Nothing is waited
+// for: when nobody reads, the next regular check has to do.
+func (r *router) recheck(name string) error {
+	if r.Config.Recheck == "" {
+		return errors.New("recheck needs the key recheck, the FIFO that pup-sched --control reads")
+	}
+	fd, err := syscall.Open(r.Config.Recheck, syscall.O_WRONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: r.Config.Recheck, Err: err}
+	}
+	defer syscall.Close(fd)
+	line := append(ndjson.AppendString([]byte(`{"v":1,"type":"recheck","name":`), name), "}\n"...)
+	if _, err := syscall.Write(fd, line); err != nil {
+		return &os.PathError{Op: "write", Path: r.Config.Recheck, Err: err}
+	}
+	return nil
+}
