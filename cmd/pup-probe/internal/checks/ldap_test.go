@@ -44,7 +44,7 @@ func TestLDAP(t *testing.T) {
 		{"login", login, bound(0), "up", []string{"ldap.logged_in", "ms.auth > 0"}},
 		{"wrong password", login, bound(49), "down denied auth", []string{"error contains 'invalidCredentials (49)'", "not (error contains 'word-of-pass')", "not ldap.logged_in"}},
 		{"busy", login, bound(51), "down unavailable auth", nil},
-		{"user without password", `"ldap":{"user":"cn=a"}`, root, "unknown options auth", nil},
+		{"user without password", `"ldap":{"user":"cn=a"}`, "", "unknown options prepare", nil},
 		{"anonymous refused", "", ask + ldapEnds(2, ldapDone, 48, "anonymous bind disallowed"), "down denied auth", []string{"not ldap.anonymous", "ldap.code == 48"}},
 		{"not ready", "", ask + ldapEnds(2, ldapDone, 52, "starting"), "down unavailable greet", nil},
 		{"notice of disconnection", "", ask + ldapEnds(0, ldapExtendedOK, 52, "going down"), "down unavailable greet", []string{"error contains 'going down'"}},

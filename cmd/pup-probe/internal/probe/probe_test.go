@@ -202,9 +202,11 @@ func TestReasons(t *testing.T) {
 func TestConn(t *testing.T) {
 	addr := listen(t, "127.0.0.1:0", says("one\r\ntwo\n"+strings.Repeat("y", 4095)+"\nrest"))
 	r := talkRunner(nil)
-	p := &Probe{run: r, opt: noOptions, ctx: t.Context(), parent: t.Context()}
+	attempt := &attemptContext{Context: t.Context(), deadline: time.Now().Add(time.Minute)}
+	defer attempt.end()
+	p := &Probe{run: r, opt: noOptions, ctx: attempt}
 	host, port, _ := splitHostPort(addr)
-	c, err := p.DialHost(t.Context(), "tcp", host, port)
+	c, err := p.DialHost(attempt, "tcp", host, port)
 	if err != nil {
 		t.Fatal(err)
 	}
