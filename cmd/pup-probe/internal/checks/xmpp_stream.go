@@ -101,6 +101,12 @@ func (s *xmppStream) open() (*xmppElement, error) {
 		return nil, err
 	}
 	s.inside = true
+	if b, err := s.c.Peek(1); err != nil {
+		return nil, err
+	} else if b[0] != '<' { // package xml would wait for the end of the text
+		line, _ := s.c.Peek(s.c.Buffered())
+		return nil, probe.Protocolf("got %.80q, want an XMPP stream", line)
+	}
 	start, err := s.start()
 	if err != nil {
 		return nil, err

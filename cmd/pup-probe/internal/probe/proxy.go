@@ -72,6 +72,9 @@ func socksConnect(c *Conn, host string, port int) error {
 	if err := c.Full(reply[:]); err != nil {
 		return Failf(wire.Local, "proxy: %w", err)
 	}
+	if reply[0] != 5 {
+		return Failf(wire.Local, "proxy: is no SOCKS5 server (% x)", reply)
+	}
 	if reply[1] != 0 {
 		r, ok := socksReplies[reply[1]]
 		if !ok {
@@ -83,7 +86,11 @@ func socksConnect(c *Conn, host string, port int) error {
 	if rest == 0 {
 		return Failf(wire.Local, "proxy: SOCKS address type %d", reply[3])
 	}
-	return c.Full(make([]byte, rest+2-1)) // the address, of which one byte is read, and the port
+	// the rest of the address, of which one byte is read, and the port
+	if err := c.Full(make([]byte, rest+2-1)); err != nil {
+		return Failf(wire.Local, "proxy: %w", err)
+	}
+	return nil
 }
 
 // httpConnect asks an HTTP proxy for a tunnel (RFC 9110, section 9.3.6).

@@ -13,6 +13,7 @@ import (
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -25,6 +26,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 	"golang.org/x/crypto/ocsp"
 
 	"pup/cmd/internal/ndjson"
@@ -415,7 +418,7 @@ type verification struct {
 	chain []*x509.Certificate   // those that lead from there to the authority
 	found [][]*x509.Certificate // the chains up to an authority, roots included
 	pins  [][]byte
-	roots *x509.CertPool
+	roots *x509.CertPool // of all authorities only those that the certificates name
 }
 
 // run finds out whether the server's certificate is trusted, valid and for the
@@ -486,12 +489,17 @@ func (v *verification) setRoots() (err error) {
 			v.roots.AddCert(c)
 		}
 	}
-	switch {
-	case v.roots != nil:
-	case v.opt.tls.CA != "":
-		v.roots, err = rootsOf(v.opt.tls.CA)
-	default:
-		v.roots, err = systemRoots()
+	if v.roots != nil {
+		return nil
+	}
+	var all *Authorities
+	if v.opt.tls.CA != "" {
+		all, err = rootsOf(v.opt.tls.CA)
+	} else {
+		all, err = SystemRoots()
+	}
+	if err == nil {
+		v.roots = all.named(v.sent)
 	}
 	return err
 }
@@ -683,12 +691,16 @@ var bundles = []string{
 	"/usr/local/share/certs/ca-root-nss.crt",
 }
 
-// systemRoots gives the system's authorities, read when TLS is first used.
-func systemRoots() (*x509.CertPool, error) {
-	if os.Getenv("SSL_CERT_FILE") == "" && os.Getenv("SSL_CERT_DIR") == "" && runtime.GOOS != "darwin" && runtime.GOOS != "windows" {
-		for _, file := range bundles {
-			if pool, err := rootsOf(file); err == nil {
-				return pool, nil
+// SystemRoots gives the system's authorities, read when TLS is first used.
+func SystemRoots() (*Authorities, error) {
+	files := bundles
+	if file := os.Getenv("SSL_CERT_FILE"); file != "" {
+		files = []string{file}
+	}
+	if os.Getenv("SSL_CERT_DIR") == "" && runtime.GOOS != "darwin" && runtime.GOOS != "windows" {
+		for _, file := range files {
+			if all, err := rootsOf(file); err == nil {
+				return all, nil
 			}
 		}
 	}
@@ -696,20 +708,83 @@ func systemRoots() (*x509.CertPool, error) {
 	if err != nil {
 		return nil, Failf(wire.Local, "the system's authorities: %w", err)
 	}
-	return pool, nil
+	return &Authorities{pool: pool}, nil
+}
+
+// Authorities are the certificates that are trusted. Parsing them costs more
+// than a handshake each, so that only those are parsed that a server's
+// certificates name as their issuers.
+type Authorities struct {
+	bySubject map[string][]func() *x509.Certificate // each parsed when it is first wanted; nil if it can't be
+	pool      *x509.CertPool                        // the system's own, where it has no file
+}
+
+// parseAuthorities reads a file of certificates in PEM, and passes over what
+// it can't use, as package x509 does.
+func parseAuthorities(text []byte) *Authorities {
+	a := &Authorities{bySubject: map[string][]func() *x509.Certificate{}}
+	for {
+		var block *pem.Block
+		if block, text = pem.Decode(text); block == nil {
+			return a
+		}
+		if block.Type != "CERTIFICATE" || len(block.Headers) != 0 {
+			continue
+		}
+		if subject, ok := subjectOf(block.Bytes); ok {
+			a.bySubject[subject] = append(a.bySubject[subject], sync.OnceValue(func() *x509.Certificate {
+				cert, _ := x509.ParseCertificate(block.Bytes)
+				return cert
+			}))
+		}
+	}
+}
+
+// subjectOf finds the subject of a certificate (RFC 5280, section 4.1), as it
+// is encoded.
+func subjectOf(der []byte) (subject string, ok bool) {
+	in := cryptobyte.String(der)
+	var cert, tbs, name cryptobyte.String
+	ok = in.ReadASN1(&cert, cbasn1.SEQUENCE) && cert.ReadASN1(&tbs, cbasn1.SEQUENCE) &&
+		tbs.SkipOptionalASN1(cbasn1.Tag(0).Constructed().ContextSpecific()) && // version
+		tbs.SkipASN1(cbasn1.INTEGER) && // serial number
+		tbs.SkipASN1(cbasn1.SEQUENCE) && // signature algorithm
+		tbs.SkipASN1(cbasn1.SEQUENCE) && // issuer
+		tbs.SkipASN1(cbasn1.SEQUENCE) && // validity
+		tbs.ReadASN1Element(&name, cbasn1.SEQUENCE)
+	return string(name), ok
+}
+
+// named gives the authorities that certificates name as their issuers, and
+// those among the certificates themselves.
+func (a *Authorities) named(certs []*x509.Certificate) *x509.CertPool {
+	if a.pool != nil {
+		return a.pool
+	}
+	pool := x509.NewCertPool()
+	for _, c := range certs {
+		for _, name := range [][]byte{c.RawIssuer, c.RawSubject} {
+			for _, parse := range a.bySubject[string(name)] {
+				if root := parse(); root != nil {
+					pool.AddCert(root)
+				}
+			}
+		}
+	}
+	return pool
 }
 
 // A rootFile holds the authorities of a file.
 type rootFile struct {
 	sync.Mutex
 	modified time.Time
-	pool     *x509.CertPool
+	all      *Authorities
 }
 
 var rootFiles sync.Map // file name -> *rootFile
 
 // rootsOf reads a file of authorities, again only when it has changed.
-func rootsOf(file string) (*x509.CertPool, error) {
+func rootsOf(file string) (*Authorities, error) {
 	fi, err := os.Stat(file)
 	if err != nil {
 		return nil, rootsError(err)
@@ -718,19 +793,19 @@ func rootsOf(file string) (*x509.CertPool, error) {
 	r := v.(*rootFile)
 	r.Lock() // many checks may want it at once; one reads
 	defer r.Unlock()
-	if r.pool != nil && r.modified.Equal(fi.ModTime()) {
-		return r.pool, nil
+	if r.all != nil && r.modified.Equal(fi.ModTime()) {
+		return r.all, nil
 	}
-	pem, err := os.ReadFile(file)
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, rootsError(err)
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
+	all := parseAuthorities(text)
+	if len(all.bySubject) == 0 {
 		return nil, Failf(wire.BadOptions, "tls.ca: %s holds no certificate in PEM", file)
 	}
-	r.modified, r.pool = fi.ModTime(), pool
-	return pool, nil
+	r.modified, r.all = fi.ModTime(), all
+	return all, nil
 }
 
 // rootsError tells the target's fault, a wrong file name, from our own lack of
