@@ -68,6 +68,10 @@ demo: build ## the whole pipeline at work for a quarter of a minute: a service g
 generate: ## write again what is generated: docs, schemas, manual pages
 	PUP_UPDATE=1 $(GO) test -count=1 -run '^TestGenerated' ./...
 
+.PHONY: matrix
+matrix: servers ## write docs/matrix.md again: every check against every real server
+	PUP_UPDATE=1 PUP_SERVERS=required $(GO) test -count=1 -run '^TestMatrix$$' ./cmd/pup-probe/internal/checks
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	@for package in $$($(GO) list ./...); do \

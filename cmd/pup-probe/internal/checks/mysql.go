@@ -139,7 +139,16 @@ func (s *mysqlSession) send(body []byte) error {
 	return err
 }
 
+// mysqlMaxGreeting bounds the first packet: whatever claims to be longer is
+// another protocol, whose text was taken for a length.
+const mysqlMaxGreeting = 4096
+
 func (s *mysqlSession) greeting() (mysqlGreeting, error) {
+	if head, err := s.c.Peek(4); err != nil {
+		return mysqlGreeting{}, err
+	} else if n := int(head[0]) | int(head[1])<<8 | int(head[2])<<16; n > mysqlMaxGreeting {
+		return mysqlGreeting{}, probe.Protocolf("got %.80q, want the greeting of a MySQL server", head)
+	}
 	b, err := s.read()
 	if err != nil {
 		return mysqlGreeting{}, err

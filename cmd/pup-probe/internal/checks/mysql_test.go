@@ -117,7 +117,7 @@ func TestMySQL(t *testing.T) {
 		{"not from here", "", mysqlServer(0, "\xff\x6a\x04Host is not allowed"), "down denied auth", []string{"mysql.error_code == 1130"}},
 		{"blocked", "", mysqlServer(0, "\xff\x69\x04Host is blocked"), "down unavailable greet", nil},
 		{"version 9", "", mysqlServer(0, "\x093.20\x00"), "down protocol greet", nil},
-		{"HTTP", "", "S: HTTP/1.1 400 Bad Request", "down too-large greet", nil},
+		{"HTTP", "", "S: HTTP/1.1 400 Bad Request", "down protocol greet", nil},
 		{"short", "", mysqlServer(0, "\x0a8.0\x00abc"), "down protocol greet", nil},
 
 		{"NULL", pw, in + query + mysqlAnswer([]string{"a"}, mysqlCells("NULL")) + bye, "up", []string{"not ('value' in mysql)", "mysql.rows == 1"}},
