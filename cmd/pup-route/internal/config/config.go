@@ -16,8 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pelletier/go-toml/v2"
-
 	"pup/cmd/internal/catalog"
 	"pup/cmd/internal/expr"
 	"pup/cmd/internal/schema"
@@ -108,13 +106,9 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 	if err != nil {
 		return []error{err}
 	}
-	var tree map[string]any
-	if err := toml.Unmarshal(text, &tree); err != nil {
-		line := 0
-		if de, ok := errors.AsType[*toml.DecodeError](err); ok {
-			line, _ = de.Position()
-		}
-		return []error{&Error{file, line, errors.New(strings.TrimPrefix(err.Error(), "toml: "))}}
+	tree, badLine, err := decode(text)
+	if err != nil {
+		return []error{&Error{file, badLine, err}}
 	}
 	lines := places(text)
 	at := func(path string, err error) error { return &Error{file, line(lines, path), err} }

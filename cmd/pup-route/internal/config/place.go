@@ -2,11 +2,23 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/BurntSushi/toml"
 	"github.com/pelletier/go-toml/v2/unstable"
 )
+
+// decode reads a TOML text. An error comes with its line, 0 if that is not
+// known.
+func decode(text []byte) (tree map[string]any, line int, err error) {
+	_, err = toml.Decode(string(text), &tree)
+	if pe, ok := errors.AsType[toml.ParseError](err); ok {
+		return nil, pe.Position.Line, errors.New(pe.Message)
+	}
+	return tree, 0, err
+}
 
 // places finds the line of each key of a valid TOML text, by its path as
 // schema names it: "hook[2].after".

@@ -7,10 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/pelletier/go-toml/v2"
 
 	"pup/cmd/internal/catalog"
 	"pup/cmd/internal/expr"
@@ -63,13 +60,9 @@ func loadSilence(path string) (Silence, error) {
 		return Silence{}, err
 	}
 	fail := func(line int, err error) (Silence, error) { return Silence{}, &Error{path, line, err} }
-	var tree map[string]any
-	if err := toml.Unmarshal(text, &tree); err != nil {
-		line := 0
-		if de, ok := errors.AsType[*toml.DecodeError](err); ok {
-			line, _ = de.Position()
-		}
-		return fail(line, errors.New(strings.TrimPrefix(err.Error(), "toml: ")))
+	tree, badLine, err := decode(text)
+	if err != nil {
+		return fail(badLine, err)
 	}
 	raw, err := json.Marshal(tree)
 	if err != nil {
