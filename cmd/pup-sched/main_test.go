@@ -238,8 +238,11 @@ func TestWatch(t *testing.T) {
 	rewrite(t, filepath.Join(dir, "b.toml"), target("b")+target("c"))
 	p.until(beat(3))
 	p.cmd.Process.Signal(syscall.SIGTERM)
-	if _, said, _ := p.end(); said != "" {
-		t.Errorf("stderr is %q", said)
+	_, said, _ := p.end()
+	for line := range strings.Lines(said) {
+		if !strings.Contains(line, "runs were skipped") { // on a machine that is busy elsewhere
+			t.Errorf("stderr has %q", line)
+		}
 	}
 }
 
