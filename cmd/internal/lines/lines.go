@@ -111,16 +111,29 @@ type event struct {
 	V        int             `json:"v" doc:"Major version of the format: 1."`
 	Type     string          `json:"type" doc:"event."`
 	Name     string          `json:"name" doc:"The target."`
-	Event    string          `json:"event" doc:"What happened: a status, recovered, change, reminder or stale."`
+	Event    string          `json:"event" doc:"What happened: the new status, recovered, reminder, flapping or stale; input-lost when results and beats stay away; group for several events together."`
 	Status   string          `json:"status" enum:"up,degraded,down,unknown" doc:"The status now."`
 	Previous string          `json:"previous" doc:"The status before."`
-	Since    time.Time       `json:"since" doc:"When the status began."`
-	ForMS    float64         `json:"for_ms" doc:"How long it has lasted."`
-	Count    int             `json:"count" doc:"How many results in a row had it."`
+	Time     time.Time       `json:"time" doc:"When it happened, on the clock of the results."`
+	Since    time.Time       `json:"since" doc:"When the incident began."`
+	ForMS    float64         `json:"for_ms" doc:"How long the incident has lasted."`
+	Count    int             `json:"count" doc:"How many results in a row had the status; of a group, how many events it has."`
 	Incident string          `json:"incident" doc:"Identity of the problem, from its first result to recovery."`
+	Vantage  string          `json:"vantage" doc:"Where the result comes from."`
 	Job      string          `json:"job" doc:"The idempotency key: the same when a hook is tried again."`
 	Hook     string          `json:"hook" doc:"The hook that gets the event."`
+	Events   []any           `json:"events" doc:"Of a group: its events."`
 	Result   json.RawMessage `json:"result" doc:"The result that caused it, as it came."`
+}
+
+type held struct {
+	V       int       `json:"v" doc:"Major version of the format: 1."`
+	Type    string    `json:"type" doc:"held."`
+	Name    string    `json:"name" doc:"The target."`
+	Hook    string    `json:"hook" doc:"The hook that is not called."`
+	Time    time.Time `json:"time" doc:"When it would have been called, on the clock of the results."`
+	Reason  string    `json:"reason" doc:"Why it is not."`
+	Vantage string    `json:"vantage" doc:"Where the result comes from."`
 }
 
 type beat struct {
@@ -169,6 +182,7 @@ func Docs() []Doc {
 		{wire.TypeTarget, "Something to check, once, now. Written by pup-sched or any other program. The member named after the check holds its options, the member tls those of TLS.", schema.Of(target{})},
 		{wire.TypeResult, "What a check found. Exactly one for each target. The member named after the check holds its facts, the member tls those of TLS. Members of the target that pup-probe does not know are copied.", schema.Of(result{})},
 		{wire.TypeEvent, "What a hook of pup-route reads.", schema.Of(event{})},
+		{"held", "Written by a dry run of pup-route only: a hook that is not called, and why.", schema.Of(held{})},
 		{wire.TypeBeat, "A sign of life. Written by pup-sched at a steady pace, completed by pup-probe, watched by pup-route.", schema.Of(beat{})},
 		{wire.TypeError, "Stands in the place of a line that can't be read, or reports a hook that failed.", schema.Of(errorLine{})},
 	}

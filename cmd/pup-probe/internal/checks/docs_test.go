@@ -35,7 +35,7 @@ func TestGeneratedChecks(t *testing.T) {
 	golden.File(t, "docs/checks.md", []byte(md))
 	list := func(f *schema.Field, prefix string, _ bool) string { return manual.Fields(f, prefix+".") }
 	also := []string{"pup-probe(1)", "pup-lines(5)", "pup.toml(5)"}
-	golden.File(t, "docs/man/pup-checks.7", manual.Roff(manual.Page("pup-checks", 7, "what pup-probe can check", checksText(r, list), also)))
+	golden.File(t, "docs/man/pup-checks.7", manual.Roff(manual.Page("pup-checks", 7, "what pup-probe can check", "## Description\n\n"+checksText(r, list), also)))
 }
 
 func checksText(r *probe.Runner, fields func(f *schema.Field, prefix string, defaults bool) string) string {
