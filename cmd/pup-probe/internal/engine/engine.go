@@ -109,7 +109,7 @@ const crowd = 1000
 // rarely is how far the heap grows, in per cent of what is in use, before
 // garbage is collected, as long as there is no crowd: what a few hundred
 // checks hold is small, and to collect it often costs more than they do.
-const rarely = 300
+const rarely = 200
 
 // collectRarely sets that, unless the environment has an opinion.
 func (e *Engine) collectRarely() (restore func()) {
