@@ -171,8 +171,14 @@ func appendMap(dst []byte, v reflect.Value) []byte {
 // Values gives the facts that are known, the large ones among them, for an
 // expression to judge. Need, which may be nil, says which are asked for.
 func Values(v any, need func(name string) bool) map[string]any {
-	rv := reflect.Indirect(reflect.ValueOf(v))
 	m := map[string]any{}
+	AddValues(m, v, need)
+	return m
+}
+
+// AddValues adds what Values gives to m.
+func AddValues(m map[string]any, v any, need func(name string) bool) {
+	rv := reflect.Indirect(reflect.ValueOf(v))
 	for _, p := range planOf(rv.Type()) {
 		if need != nil && !need(p.name) {
 			continue
@@ -181,7 +187,6 @@ func Values(v any, need func(name string) bool) map[string]any {
 			m[p.name] = plain(fv)
 		}
 	}
-	return m
 }
 
 func plain(v reflect.Value) any {
