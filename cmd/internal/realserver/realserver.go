@@ -131,6 +131,10 @@ func state(pid int) string {
 	if err != nil || !ok || len(rest) == 0 {
 		return "X"
 	}
+	// the first thread may have ended while others still hold the sockets
+	if tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid)); rest[0] == 'Z' && len(tasks) > 1 {
+		return "R"
+	}
 	return string(rest[:1])
 }
 

@@ -14,6 +14,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"pup/cmd/internal/wire"
@@ -177,9 +178,20 @@ type structFieldInfo struct {
 	index []int
 }
 
+var knownFields sync.Map // reflect.Type -> []structFieldInfo
+
 // fieldsOf lists the JSON fields of a struct, those of embedded structs among
-// them.
+// them. To look a type up takes many allocations, so it remembers them.
 func fieldsOf(t reflect.Type) []structFieldInfo {
+	if fs, ok := knownFields.Load(t); ok {
+		return fs.([]structFieldInfo)
+	}
+	fs := listFields(t)
+	knownFields.Store(t, fs)
+	return fs
+}
+
+func listFields(t reflect.Type) []structFieldInfo {
 	var fs []structFieldInfo
 	for i := range t.NumField() {
 		sf := t.Field(i)

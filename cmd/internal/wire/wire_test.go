@@ -76,3 +76,14 @@ func TestWords(t *testing.T) {
 		t.Errorf("%d reasons, %d phases", len(Reasons), len(Phases))
 	}
 }
+
+func TestAppendTime(t *testing.T) {
+	for _, in := range []time.Time{
+		{}, time.Unix(0, 0), time.Unix(1700000000, 999999999), time.Unix(951782400, 1000000).In(time.FixedZone("", -3600)),
+		time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC),
+	} {
+		if got, want := string(AppendTime(nil, in)), `"`+in.UTC().Format(TimeFormat)+`"`; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}

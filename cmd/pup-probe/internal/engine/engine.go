@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -87,6 +88,7 @@ func (e *Engine) Run(ctx context.Context) (Summary, error) {
 		}
 		written <- err
 	}()
+	defer e.collectRarely()()
 	stopTrim := e.trim()
 	defer stopTrim()
 	inputErr := e.read(ctx, run, failed)
@@ -103,6 +105,20 @@ func (e *Engine) Run(ctx context.Context) (Summary, error) {
 // worth giving back: the stacks on which they dialled, the garbage of their
 // handshakes.
 const crowd = 1000
+
+// rarely is how far the heap grows, in per cent of what is in use, before
+// garbage is collected, as long as there is no crowd: what a few hundred
+// checks hold is small, and to collect it often costs more than they do.
+const rarely = 200
+
+// collectRarely sets that, unless the environment has an opinion.
+func (e *Engine) collectRarely() (restore func()) {
+	if e.Jobs == 0 || e.Jobs >= crowd || os.Getenv("GOGC") != "" {
+		return func() {}
+	}
+	before := debug.SetGCPercent(rarely)
+	return func() { debug.SetGCPercent(before) }
+}
 
 // trim gives memory back to the system, once, when a crowd has come to rest.
 func (e *Engine) trim() (stop func()) {

@@ -4,6 +4,7 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"sync"
 
@@ -49,21 +50,63 @@ type attempt func(opt any) (facts any, run func(ctx context.Context, p *Probe) e
 func New[O, F any](info Info, defaults O, run Func[O, F]) *Check {
 	options := sync.OnceValue(func() *schema.Field { f := schema.Of(defaults); return &f })
 	facts := sync.OnceValue(func() *schema.Field { var zero F; f := schema.Of(zero); return &f })
+	known := &decoded{}
 	return &Check{
 		Check: catalog.Check{Info: info, Options: options, Facts: facts},
 		decode: func(raw []byte, s *secrets) (any, error) {
 			if len(raw) == 0 {
 				return &defaults, nil
 			}
+			if opt, ok := known.get(raw); ok {
+				return opt, nil
+			}
 			opt := defaults
 			if err := options().Decode(info.Name, raw, &opt); err != nil {
 				return nil, err
 			}
-			return &opt, s.resolve(info.Name, options, &opt)
+			if err := s.resolve(info.Name, options, &opt); err != nil {
+				return nil, err
+			}
+			known.add(raw, &opt)
+			return &opt, nil
 		},
 		attempt: func(opt any) (any, func(context.Context, *Probe) error) {
 			f := new(F)
 			return f, func(ctx context.Context, p *Probe) error { return run(ctx, p, opt.(*O), f) }
 		},
 	}
+}
+
+// decoded remembers options by their text, since the same target comes again
+// and again. Targets from a pipe may bring ever new ones, so it forgets them
+// all when there are too many.
+type decoded struct {
+	mu    sync.Mutex
+	known map[string]any
+}
+
+const (
+	maxDecoded     = 1024
+	maxDecodedText = 1024 // bytes
+)
+
+func (d *decoded) get(raw []byte) (opt any, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	opt, ok = d.known[string(raw)]
+	return opt, ok
+}
+
+// add leaves out what may refer to a secret, which has to be looked up each
+// time, also if it is written with escapes.
+func (d *decoded) add(raw []byte, opt any) {
+	if len(raw) > maxDecodedText || bytes.ContainsAny(raw, `$\`) {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.known == nil || len(d.known) >= maxDecoded {
+		d.known = map[string]any{}
+	}
+	d.known[string(raw)] = opt
 }

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -142,93 +141,45 @@ func (p *Probe) dialAddr(ctx context.Context, network string, ap netip.AddrPort,
 	if err := p.run.allowed(ap.Addr()); err != nil {
 		return nil, err
 	}
-	d := net.Dialer{KeepAlive: -1, FallbackDelay: -1}
-	if t, ok := ctx.Deadline(); ok && left > 1 {
-		d.Deadline = time.Now().Add(time.Until(t) / time.Duration(left))
+	dc := dialContext{Context: p.ctx.watched(ctx)}
+	if t, ok := ctx.Deadline(); ok {
+		dc.deadline = time.Now().Add(time.Until(t) / time.Duration(left))
 	}
-	if src := p.opt.source; src.IsValid() {
-		if network == "udp" {
-			d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
-		} else {
-			d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
-		}
+	var nc net.Conn
+	var err error
+	if network == "tcp" && ap.Addr().Zone() == "" && p.opt.source.Zone() == "" {
+		nc, err = dialTCP(dc, p.opt.source, ap)
+	} else {
+		nc, err = dialNet(dc, network, p.opt.source, ap)
 	}
-	nc, err := p.dialApart(ctx, &d, network, ap)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", ap, plainDial(err))
 	}
 	return nc, nil
 }
 
-// dialApart dials in another goroutine, since that takes a deep stack, which
-// ours would keep while it waits for an answer.
-func (p *Probe) dialApart(ctx context.Context, d *net.Dialer, network string, ap netip.AddrPort) (net.Conn, error) {
-	gone := p.ctx.watched(ctx).Done()
-	call := &dialCall{dialer: d, ctx: ctx, network: network, address: ap.String(), done: make(chan struct{})}
-	select {
-	case dialers <- call:
+// dialNet connects as package net does.
+func dialNet(ctx context.Context, network string, source netip.Addr, to netip.AddrPort) (net.Conn, error) {
+	d := net.Dialer{KeepAlive: -1, FallbackDelay: -1}
+	switch {
+	case !source.IsValid():
+	case network == "udp":
+		d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
 	default:
-		go dialAll(call)
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
 	}
-	select {
-	case <-call.done:
-		return call.conn, call.err
-	case <-gone:
-	}
-	if call.given.Swap(true) {
-		<-call.done // it came at the same time
-		return call.conn, call.err
-	}
-	return nil, ctx.Err()
+	return d.DialContext(ctx, network, to.String())
 }
 
-// A dialCall is work for a goroutine that dials.
-type dialCall struct {
-	dialer           *net.Dialer
-	ctx              context.Context
-	network, address string
-	conn             net.Conn
-	err              error
-	done             chan struct{} // conn or err is there
-	given            atomic.Bool   // to the caller, or given up by it
+// A dialContext is what the dialer sees of an attempt's context: the deadline,
+// which the socket keeps by itself, and the end of the run. So nobody needs a
+// timer or a goroutine for it.
+type dialContext struct {
+	context.Context // the run's
+	deadline        time.Time
 }
 
-func (c *dialCall) dial() {
-	c.conn, c.err = c.dialer.DialContext(deadlineOnly{c.ctx}, c.network, c.address)
-	if c.given.Swap(true) {
-		if c.err == nil {
-			c.conn.Close()
-		}
-		return
-	}
-	close(c.done)
-}
-
-// deadlineOnly is a context whose end nobody watches, which saves the dialer a
-// goroutine: who gives up need not wait for it.
-type deadlineOnly struct{ context.Context }
-
-func (deadlineOnly) Done() <-chan struct{} { return nil }
-
-// dialers takes work for the goroutines that dial. They stay for a while, since
-// a stack that has grown is worth keeping.
-var dialers = make(chan *dialCall)
-
-const dialerIdle = time.Second
-
-func dialAll(c *dialCall) {
-	idle := time.NewTimer(dialerIdle)
-	defer idle.Stop()
-	for {
-		c.dial()
-		idle.Reset(dialerIdle)
-		select {
-		case c = <-dialers:
-		case <-idle.C:
-			return
-		}
-	}
-}
+func (c dialContext) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
 
 // plainDial takes the words that package net puts around a system error.
 func plainDial(err error) error {

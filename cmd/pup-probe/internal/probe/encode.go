@@ -106,19 +106,18 @@ type resultMember struct {
 func (r *Runner) appendResult(dst []byte, t *Target, check string, v *verdict, s *secrets) []byte {
 	b := buffers8K.Get().(*buffer)
 	b.b, b.s = b.b[:0], s
-	defer func() { b.s = nil; buffers8K.Put(b) }()
+	defer b.release()
 	ms := r.members(b, t, check, v)
-	dst = slices.Grow(dst, min(len(b.b)+512, r.MaxRecord))
 	var cut []string
 	for {
-		line := appendMembers(dst, ms, cut)
-		excess := len(line) - len(dst) + 1 - r.MaxRecord
+		b.line = appendMembers(b.line[:0], ms, cut)
+		excess := len(b.line) + 1 - r.MaxRecord
 		if excess <= 0 {
-			return line
+			return append(dst, b.line...)
 		}
 		name := shorten(ms, excess)
 		if name == "" {
-			return line
+			return append(dst, b.line...)
 		}
 		if !slices.Contains(cut, name) {
 			cut = append(cut, name)
@@ -126,13 +125,30 @@ func (r *Runner) appendResult(dst []byte, t *Target, check string, v *verdict, s
 	}
 }
 
-// A buffer holds the values of members, which are parts of it.
+// A buffer holds the values of members, which are parts of it, the members and
+// the line of a result while it is made.
 type buffer struct {
-	b []byte
-	s *secrets
+	b, line []byte
+	s       *secrets
+	members []resultMember
+	inner   []schema.Member // of all members
 }
 
-var buffers8K = sync.Pool{New: func() any { return &buffer{b: make([]byte, 0, 8<<10)} }}
+var buffers8K = sync.Pool{New: func() any {
+	return &buffer{
+		b: make([]byte, 0, 8<<10), line: make([]byte, 0, 1<<10),
+		members: make([]resultMember, 0, 24), inner: make([]schema.Member, 0, 32),
+	}
+}}
+
+// release gives the buffer back, without what it refers to.
+func (b *buffer) release() {
+	b.s = nil
+	clear(b.members)
+	clear(b.inner)
+	b.members, b.inner = b.members[:0], b.inner[:0]
+	buffers8K.Put(b)
+}
 
 // value gives what f appends.
 func (b *buffer) value(f func(dst []byte) []byte) []byte {
@@ -179,7 +195,7 @@ func (b *buffer) hidden(v []byte) []byte {
 }
 
 func (r *Runner) members(b *buffer, t *Target, check string, v *verdict) []resultMember {
-	ms := make([]resultMember, 0, 24)
+	ms := b.members
 	add := func(class int, name string, value []byte) {
 		ms = append(ms, resultMember{name: name, value: value, class: class})
 	}
@@ -220,8 +236,9 @@ func (r *Runner) members(b *buffer, t *Target, check string, v *verdict) []resul
 	}
 	text(vital, "vantage", r.Vantage)
 	facts := func(name string, facts any) {
-		var inner []schema.Member
-		if inner, b.b = schema.AppendMembers(make([]schema.Member, 0, 16), b.b, facts); len(inner) > 0 {
+		n := len(b.inner)
+		b.inner, b.b = schema.AppendMembers(b.inner, b.b, facts)
+		if inner := b.inner[n:len(b.inner):len(b.inner)]; len(inner) > 0 {
 			for i := range inner {
 				inner[i].Value = b.hidden(inner[i].Value)
 			}
@@ -234,6 +251,7 @@ func (r *Runner) members(b *buffer, t *Target, check string, v *verdict) []resul
 	if v.facts != nil && check != "tls" {
 		facts(check, v.facts)
 	}
+	b.members = ms
 	return ms
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"time"
 
 	"pup/cmd/internal/catalog"
@@ -178,9 +179,34 @@ func wording(err error, r wire.Reason, timeout time.Duration) string {
 	return err.Error()
 }
 
+// A varsMaker gives the maps for the names that judges read, and takes them
+// back when nobody holds on to them.
+type varsMaker struct {
+	maps []map[string]any
+	used int
+}
+
+var varsMakers = sync.Pool{New: func() any { return new(varsMaker) }}
+
+func (vm *varsMaker) next() map[string]any {
+	if vm.used == len(vm.maps) {
+		vm.maps = append(vm.maps, map[string]any{})
+	}
+	vm.used++
+	return vm.maps[vm.used-1]
+}
+
+func (vm *varsMaker) release() {
+	for _, m := range vm.maps[:vm.used] {
+		clear(m)
+	}
+	vm.used = 0
+	varsMakers.Put(vm)
+}
+
 // vars makes the names that the judges read.
-func (pl *plan) vars(r *Runner, o *outcome) map[string]any {
-	m := map[string]any{}
+func (pl *plan) vars(r *Runner, o *outcome, vm *varsMaker) map[string]any {
+	m := vm.next()
 	need := pl.need
 	text := func(name, v string) {
 		if v != "" && need(name) {
@@ -201,7 +227,8 @@ func (pl *plan) vars(r *Runner, o *outcome) map[string]any {
 		text("address", addressText(o.address))
 	}
 	if need("ms") {
-		ms := map[string]any{"total": wire.MS(o.total)}
+		ms := vm.next()
+		ms["total"] = wire.MS(o.total)
 		for i, ph := range phases {
 			if o.reached[i] {
 				ms[string(ph)] = wire.MS(o.spent[i])
@@ -214,7 +241,9 @@ func (pl *plan) vars(r *Runner, o *outcome) map[string]any {
 	}
 	facts := func(name string, facts any) {
 		if need(name) {
-			m[name] = schema.Values(facts, func(fact string) bool { return pl.needFact(name, fact) })
+			values := vm.next()
+			schema.AddValues(values, facts, func(fact string) bool { return pl.needFact(name, fact) })
+			m[name] = values
 		}
 	}
 	if o.tlsFacts != nil {
@@ -238,7 +267,8 @@ func (pl *plan) judge(r *Runner, o *outcome) {
 			return
 		}
 	}
-	vars := pl.vars(r, o)
+	vm := varsMakers.Get().(*varsMaker)
+	vars := pl.vars(r, o, vm)
 	var expect, warn []failedLine
 	slow := true
 	for _, j := range pl.judges {
@@ -266,6 +296,7 @@ func (pl *plan) judge(r *Runner, o *outcome) {
 	o.status, o.phase, o.reason, o.err = wire.Up, "", "", ""
 	o.failed = append(expect, warn...)
 	if len(o.failed) == 0 {
+		vm.release() // else the failed lines show what it holds
 		return
 	}
 	o.status = wire.Degraded

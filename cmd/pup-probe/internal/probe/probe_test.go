@@ -521,3 +521,20 @@ func FuzzResult(f *testing.F) {
 		}
 	})
 }
+
+// Options that may refer to a secret are never remembered.
+func TestDecoded(t *testing.T) {
+	var d decoded
+	for text, want := range map[string]bool{`{"a":1}`: true, `{"a":"${secret:x}"}`: false, `{"a":"\u0024{secret:x}"}`: false} {
+		d.add([]byte(text), text)
+		if got, ok := d.get([]byte(text)); ok != want || ok && got != text {
+			t.Errorf("%s: got %v, %v, want %v", text, got, ok, want)
+		}
+	}
+	for i := range 2 * maxDecoded {
+		d.add(fmt.Append(nil, i), i)
+	}
+	if len(d.known) > maxDecoded {
+		t.Errorf("%d are remembered, want at most %d", len(d.known), maxDecoded)
+	}
+}

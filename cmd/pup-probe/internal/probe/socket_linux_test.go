@@ -1,0 +1,101 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestSocket(t *testing.T) {
+	for _, at := range []string{"127.0.0.1:0", "[::1]:0"} {
+		ln, err := net.Listen("tcp", at)
+		if err != nil {
+			t.Logf("no address of this family: %v", err)
+			continue
+		}
+		defer ln.Close()
+		to := netip.MustParseAddrPort(ln.Addr().String())
+		c, err := dialTCP(t.Context(), to.Addr(), to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		peer, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := c.LocalAddr().String(), peer.RemoteAddr().String(); got != want {
+			t.Errorf("local address: got %s, want %s", got, want)
+		}
+		if got, want := c.RemoteAddr().String(), to.String(); got != want {
+			t.Errorf("remote address: got %s, want %s", got, want)
+		}
+		c.Write([]byte("a"))
+		b := make([]byte, 1)
+		if _, err := peer.Read(b); err != nil || b[0] != 'a' {
+			t.Errorf("got %q, %v", b, err)
+		}
+		c.SetDeadline(time.Unix(1, 0))
+		if _, err := c.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("after the deadline: got %v", err)
+		}
+		c.SetDeadline(time.Time{})
+		peer.Close()
+		if _, err := c.Read(b); err != io.EOF {
+			t.Errorf("after the peer's end: got %v, want EOF", err)
+		}
+		c.Close()
+		if _, err := c.Read(b); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("after the close: got %v, want %v", err, net.ErrClosed)
+		}
+		ln.Close()
+		if _, err := dialTCP(t.Context(), netip.Addr{}, to); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("closed port: got %v", err)
+		}
+	}
+}
+
+// A full backlog answers no more, as a host behind a firewall that drops.
+func TestSocketNoAnswer(t *testing.T) {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(sa.(*syscall.SockaddrInet4).Port))
+	for i := range 10 { // until the backlog is full
+		ctx := dialContext{t.Context(), time.Now().Add(50 * time.Millisecond)}
+		c, err := dialTCP(ctx, netip.Addr{}, to)
+		if err == nil {
+			defer c.Close()
+			continue
+		}
+		if i == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("deadline: attempt %d: %v", i, err)
+		}
+		run, cancel := context.WithCancel(t.Context())
+		failed := make(chan error)
+		go func() {
+			_, err := dialTCP(dialContext{run, time.Now().Add(time.Hour)}, netip.Addr{}, to)
+			failed <- err
+		}()
+		cancel()
+		if err := <-failed; err != context.Canceled {
+			t.Errorf("end of the run: got %v", err)
+		}
+		return
+	}
+	t.Error("the backlog never was full")
+}
