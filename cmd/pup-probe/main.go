@@ -104,6 +104,7 @@ func run(c *cli.Context, std cmdline.Std) error {
 	}
 	ctx, stop := cmdline.Signals(context.Background())
 	defer stop()
+	defer runner.Close()
 	sum, err := e.Run(ctx)
 	switch {
 	case err != nil:

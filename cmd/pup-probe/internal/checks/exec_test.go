@@ -31,7 +31,10 @@ func TestExec(t *testing.T) {
 	}{
 		{"ok", "echo 'DISK OK - fine | /=10MB;20;30;0;100 time=0.5s'", "", "up",
 			[]string{"exec.exit_code == 0", "exec.text == 'DISK OK - fine'", "exec.perf['/'] == 10", "exec.units['/'] == 'MB'", "exec.perf.time == 0.5", "ms.wait > 0"}},
-		{"warning", "echo WARN; exit 1", "", "degraded mismatch verify", []string{"exec.exit_code == 1"}},
+		{"warning", "echo WARN; exit 1", "", "degraded mismatch wait", []string{"exec.exit_code == 1", "error contains 'WARN'"}},
+		{"warning is judged", "exit 1", `"warn":["exec.exit_code <= 1"]`, "up", nil},
+		{"warning and limits", "echo 'W | t=5s'; exit 1", `"warn":["exec.perf.t < 3"]`, "degraded mismatch wait", []string{"failed[0].saw['exec.perf.t'] == 5", "error contains 'warning'"}},
+		{"warning and worse", "echo 'W | t=5s'; exit 1", `"expect":["exec.perf.t < 3"]`, "down mismatch verify", nil},
 		{"critical", "echo CRIT; exit 2", "", "down mismatch wait", []string{"exec.exit_code == 2", "error contains 'CRIT'"}},
 		{"unknown", "echo no idea >&2; exit 3", "", "unknown local wait", []string{"error contains 'no idea'"}},
 		{"strange code", "exit 127", "", "unknown local wait", nil},
@@ -130,4 +133,79 @@ func FuzzExecParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// execAnswering is a filter that answers each target with the rest of an
+// object, in which NAME is the target's name.
+func execAnswering(t *testing.T, answer string) string {
+	return execScript(t, `while read -r line; do
+	name=${line#*\"name\":\"}; name=${name%%\"*}
+	printf '%s\n' "{\"name\":\"$name\",`+strings.ReplaceAll(answer, `"`, `\"`)+`}"
+done
+`)
+}
+
+func TestExecFilter(t *testing.T) {
+	password := secret(t, "FILTER", "s3cret-word")
+	for _, tt := range []struct {
+		name, script, target, want string
+		facts                      []string
+	}{
+		{"up", execAnswering(t, `"status":"up","exec":{"age_ms":7,"who":"x"}`), "", "up", []string{"exec.facts.age_ms == 7", "exec.facts.who == 'x'", "exec.starts == 1", "ms.wait > 0"}},
+		{"another check", execAnswering(t, `"status":"up","check":"disk","disk":{"free":7}`), "", "up", []string{"exec.facts.free == 7"}},
+		{"degraded", execAnswering(t, `"status":"degraded","reason":"slow","error":"so slow"`), "", "degraded slow wait", []string{"error == 'so slow'"}},
+		{"down", execAnswering(t, `"status":"down","reason":"denied","error":"who are you?"`), "", "down denied wait", []string{"error == 'who are you?'"}},
+		{"no words", execAnswering(t, `"status":"down"`), "", "down mismatch wait", []string{"error == 'the filter says down'"}},
+		{"unknown", execAnswering(t, `"status":"unknown","error":"no idea"`), "", "unknown local wait", []string{"error == 'no idea'"}},
+		{"expect", execAnswering(t, `"status":"up","exec":{"age_ms":7}`), `"expect":["exec.facts.age_ms < 5"]`, "down mismatch verify", []string{"failed[0].saw['exec.facts.age_ms'] == 7"}},
+		{"warn", execAnswering(t, `"status":"up","exec":{"age_ms":7}`), `"warn":["exec.facts.age_ms < 5"]`, "degraded mismatch verify", nil},
+		{"expected failure", execAnswering(t, `"status":"down","reason":"denied"`), `"expect":["reason == 'denied'"]`, "up", nil},
+		{"garbage", execScript(t, `read x; echo garbage; echo '{}'; echo '{"name":"t","status":"up"}'; read x`), "", "up", []string{"exec.ignored == 2"}},
+		{"echo", execScript(t, "cat"), `"timeout":"300ms"`, "down timeout wait", []string{"error contains 'of 1 lines'", "exec.ignored == 1"}},
+		{"silent", execScript(t, "cat >/dev/null"), `"timeout":"300ms"`, "down timeout wait", []string{"error == 'no answer within 300ms'"}},
+		{"ends", execScript(t, "read x; echo no such table >&2; exit 3"), "", "unknown local wait", []string{"error contains 'exit status 3'", "error contains 'no such table'"}},
+		{"missing", "/nonexistent/command", "", "unknown local wait", nil},
+		{"stdin", execScript(t, "cat"), `"exec":{"mode":"filter","stdin":"x"}`, "unknown options prepare", []string{"error contains 'exec.stdin'"}},
+		{"codes", execScript(t, "cat"), `"exec":{"mode":"filter","codes":"any"}`, "unknown options prepare", []string{"error contains 'exec.codes'"}},
+		{"other mode", execScript(t, "cat"), `"exec":{"mode":"server"}`, "unknown options prepare", nil},
+		{"controls", execAnswering(t, "\"status\":\"down\",\"error\":\"\u009b1m\u202e\",\"exec\":{\"a\":\"\u009b1m\u202e\"}"), "", "down mismatch wait", []string{"len(exec.facts.a) == 4"}},
+		{"secret", execScript(t, `read -r line; case $line in *s3cret*) exit 1;; esac; echo "{\"name\":\"t\",\"status\":\"down\",\"error\":\"it is $P\",\"exec\":{\"p\":\"$P\"}}"; read x`),
+			`"exec":{"mode":"filter","secret_env":{"P":"` + password + `"}}`, "down mismatch wait", []string{"error == 'it is ***'", "exec.facts.p == '***'"}},
+		{"line as it came", execScript(t, `read -r line; case $line in '{"name":"t","url":'*',"zone":{"a":[1.50]},"run":"t@1",'*) echo '{"run":"t@1","status":"up"}';; esac; read x`), `"zone":{"a":[1.50]},"run":"t@1"`, "up", []string{"run == 't@1'"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := allowing()
+			t.Cleanup(r.Close)
+			target := tt.target
+			if !strings.Contains(target, `"exec"`) {
+				target = strings.TrimPrefix(target+`,"exec":{"mode":"filter"}`, ",")
+			}
+			res := checkContext(t, t.Context(), r, "exec://"+tt.script, target)
+			res.want(t, tt.want, tt.facts...)
+			if strings.Contains(res.line, "s3cret") || strings.ContainsAny(res.line, "\u009b\u202e") {
+				t.Errorf("the line has what must not be there: %q", res.line)
+			}
+		})
+	}
+	check(t, "exec:///bin/cat", `"exec":{"mode":"filter"}`).want(t, "unknown options prepare", "error contains '--allow-exec'")
+}
+
+// All targets share the filter, and its death costs no more than those that
+// wait.
+func TestExecFilterIsShared(t *testing.T) {
+	r := allowing()
+	t.Cleanup(r.Close)
+	url := "exec://" + execScript(t, `while read -r line; do
+	case $line in *'"die"'*) exit 1;; esac
+	echo "{\"name\":\"t\",\"status\":\"up\",\"exec\":{\"pid\":$$}}"
+done`)
+	ask := func(more string) result {
+		return checkContext(t, t.Context(), r, url, `"exec":{"mode":"filter"}`+more)
+	}
+	first := ask("")
+	pid := first.vars["exec"].(map[string]any)["facts"].(map[string]any)["pid"]
+	first.want(t, "up")
+	ask("").want(t, "up", fmt.Sprintf("exec.facts.pid == %v", pid))
+	ask(`,"do":"die"`).want(t, "unknown local wait")
+	ask("").want(t, "up", "exec.starts == 2", fmt.Sprintf("exec.facts.pid != %v", pid))
 }

@@ -21,8 +21,10 @@ import (
 )
 
 // grpcReal starts a server of the official module, which wants a token for
-// the service "closed".
+// the service "closed", and which stalls or stops in the middle of a session
+// when it is asked for the services of those names.
 func grpcReal(t *testing.T, withHealth bool, opts ...grpc.ServerOption) (addr string) {
+	stop := func() {}
 	guard := func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 		md, _ := metadata.FromIncomingContext(ctx)
 		switch r := req.(*healthpb.HealthCheckRequest); {
@@ -32,6 +34,13 @@ func grpcReal(t *testing.T, withHealth bool, opts ...grpc.ServerOption) (addr st
 			return nil, status.Error(codes.Unavailable, "lädt noch")
 		case r.Service == "tenant" && !slices.Equal(md.Get("x-tenant"), []string{"a"}):
 			return nil, status.Error(codes.InvalidArgument, "no tenant")
+		case r.Service == "stalled":
+			<-ctx.Done() // the client has gone
+			return nil, ctx.Err()
+		case r.Service == "stopped":
+			go stop()
+			<-ctx.Done()
+			return nil, ctx.Err()
 		case r.Service == "broken":
 			panic("broken")
 		}
@@ -46,6 +55,7 @@ func grpcReal(t *testing.T, withHealth bool, opts ...grpc.ServerOption) (addr st
 		return guard(ctx, req, info, next)
 	}
 	s := grpc.NewServer(append(opts, grpc.UnaryInterceptor(recovered))...)
+	stop = s.Stop
 	if withHealth {
 		h := health.NewServer()
 		h.SetServingStatus("closed", healthpb.HealthCheckResponse_SERVING)
@@ -92,6 +102,17 @@ func TestGRPC(t *testing.T) {
 		{"plain where there is tls", "grpc://" + secure, `"timeout":"500ms"`, "down closed wait", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) { check(t, tt.url, tt.target).want(t, tt.want, tt.facts...) })
+	}
+}
+
+// A server that has answered for one service stalls, or is stopped, while it is
+// asked for the next.
+func TestGRPCMidSession(t *testing.T) {
+	for service, want := range map[string]string{"stalled": "down timeout wait", "stopped": "down closed wait"} {
+		t.Run(service, func(t *testing.T) {
+			res := check(t, "grpc://"+grpcReal(t, true), `"timeout":"500ms","grpc":{"services":["","`+service+`"]}`)
+			res.want(t, want, "grpc.services.server == 'SERVING'")
+		})
 	}
 }
 

@@ -21,8 +21,9 @@ import (
 type Probe struct {
 	URL *catalog.URL // the target's
 
-	run *Runner
-	opt *options
+	run    *Runner
+	opt    *options
+	target *Target
 
 	judges []judge
 
@@ -126,7 +127,7 @@ func (r *Runner) attempt(ctx context.Context, pl *plan, pinned []netip.Addr, hos
 	attempt := &attemptContext{Context: ctx, deadline: start.Add(pl.Timeout)}
 	defer attempt.end()
 	ctx = attempt
-	p := &Probe{ctx: attempt, URL: pl.url, run: r, opt: pl.common, judges: pl.judges, pinned: pinned, pinnedHost: host}
+	p := &Probe{ctx: attempt, URL: pl.url, run: r, opt: pl.common, target: pl.Target, judges: pl.judges, pinned: pinned, pinnedHost: host}
 	facts, run := pl.check.attempt(pl.opt)
 	p.since = start
 	err := guard(ctx, p, run)
@@ -142,10 +143,7 @@ func (r *Runner) attempt(ctx context.Context, pl *plan, pinned []netip.Addr, hos
 			o.phase = wire.Prepare
 		}
 		o.err = wording(err, o.reason, pl.Timeout)
-		o.status = wire.Down
-		if o.reason.Unknown() {
-			o.status = wire.Unknown
-		}
+		o.status = failedStatus(err, o.reason)
 	}
 	pl.judge(r, o)
 	return o
@@ -292,6 +290,10 @@ func (pl *plan) judge(r *Runner, o *outcome) {
 	}
 	if o.status == wire.Down && len(expect) > 0 && unexpectedFailure(pl.judges, vars) {
 		return // it did not fail as expected: the check's own words say more
+	}
+	if o.status == wire.Degraded && len(expect) == 0 {
+		o.failed = warn // and the check's own words
+		return
 	}
 	o.status, o.phase, o.reason, o.err = wire.Up, "", "", ""
 	o.failed = append(expect, warn...)

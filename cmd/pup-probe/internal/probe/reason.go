@@ -14,7 +14,7 @@ import (
 // Failf returns an error with a reason that only the caller can know. The
 // arguments are those of fmt.Errorf.
 func Failf(r wire.Reason, format string, args ...any) error {
-	return &failure{r, fmt.Errorf(format, args...)}
+	return &failure{reason: r, err: fmt.Errorf(format, args...)}
 }
 
 // Protocolf is Failf with the reason protocol: what came is not what the
@@ -23,13 +23,31 @@ func Protocolf(format string, args ...any) error {
 	return Failf(wire.BadProtocol, format, args...)
 }
 
+// Degradef is Failf for a target that works, but not as it should.
+func Degradef(r wire.Reason, format string, args ...any) error {
+	return &failure{reason: r, err: fmt.Errorf(format, args...), degraded: true}
+}
+
 type failure struct {
-	reason wire.Reason
-	err    error
+	reason   wire.Reason
+	err      error
+	degraded bool
 }
 
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
+
+// failedStatus is the status of an attempt that has ended with an error.
+func failedStatus(err error, r wire.Reason) wire.Status {
+	f, said := errors.AsType[*failure](err)
+	switch {
+	case r.Unknown():
+		return wire.Unknown
+	case said && f.degraded && f.reason == r:
+		return wire.Degraded
+	}
+	return wire.Down
+}
 
 // causes says what the deadline, the kernel and the peer mean, in the order in
 // which they are looked for: our own faults come first, since they must never

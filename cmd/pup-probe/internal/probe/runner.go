@@ -12,6 +12,7 @@ import (
 	"pup/cmd/internal/ndjson"
 	"pup/cmd/internal/schema"
 	"pup/cmd/internal/wire"
+	"pup/cmd/pup-probe/internal/child"
 )
 
 // A Runner turns target lines into result lines. Its fields are set before
@@ -31,6 +32,7 @@ type Runner struct {
 
 	resolver resolver
 	juries   juries
+	filters  child.Pool
 }
 
 var tlsField = sync.OnceValue(func() *schema.Field { f := schema.Of(DefaultTLS); return &f })
@@ -82,6 +84,9 @@ func (r *Runner) Parse(text []byte) (*Job, error) {
 	}
 	if j.plan != nil {
 		j.Host = j.plan.url.Host
+		if j.plan.url.Check.Name == "exec" { // the only one that hands it on; of thousands that wait it would be a burden
+			t.line = bytes.Clone(text)
+		}
 	}
 	return j, nil
 }

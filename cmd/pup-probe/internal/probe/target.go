@@ -28,6 +28,7 @@ type Target struct {
 	common             *lines.Common     // nil: none is given
 	options            map[string][]byte // members that may belong to a check, tls among them
 	copied             []schema.Member   // what goes to the result as it is
+	line               []byte            // for AskFilter
 }
 
 // The defaults of a target.
