@@ -115,7 +115,7 @@ func TestAMQPQueue(t *testing.T) {
 // answer, or once it is asked for the message if it is to acknowledge it before.
 func amqpRote(t *testing.T, c net.Conn, ack bool, answer string) {
 	io.ReadFull(c, make([]byte, 8))
-	s := func(script string) { play(t, c, script+"\n! close") }
+	s := func(script string) { play(t, c, script+"\n! end") }
 	s(amqpOffers("ANONYMOUS")[len("Cx 414d515000000901\n"):])
 	for {
 		var head [7]byte

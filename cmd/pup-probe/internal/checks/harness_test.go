@@ -40,6 +40,7 @@ import (
 //	Sx hex      the server sends these bytes
 //	! tls       the server starts TLS, with the certificate of testCA
 //	! close     the server closes; ! reset resets; ! hang says nothing more
+//	! end       the script ends at once, and the caller goes on with the connection
 //
 // At the end of the script the server reads until the check closes.
 type talk struct {
@@ -64,7 +65,7 @@ func talks(t *testing.T, url string, list []talk) {
 }
 
 func play(t *testing.T, c net.Conn, script string) {
-	br := bufio.NewReader(c)
+	raw, br := c, bufio.NewReader(c)
 	for line := range strings.SplitSeq(strings.TrimSpace(script), "\n") {
 		line = strings.TrimLeft(line, "\t")
 		if line == "" {
@@ -104,9 +105,17 @@ func play(t *testing.T, c net.Conn, script string) {
 		case "!":
 			switch text {
 			case "close":
+				// with bytes that nobody has read, the kernel would reset instead
+				if tc, ok := c.(*tls.Conn); ok {
+					tc.CloseWrite()
+				}
+				raw.(interface{ CloseWrite() error }).CloseWrite()
+				io.Copy(io.Discard, br)
 				return
 			case "reset":
 				c.(*net.TCPConn).SetLinger(0)
+				return
+			case "end":
 				return
 			case "hang":
 			case "tls":
