@@ -159,7 +159,7 @@ func serve(t testing.TB, f func(net.Conn)) (addr string) {
 	}
 	var conns sync.WaitGroup
 	t.Cleanup(func() { ln.Close(); conns.Wait() })
-	go func() {
+	conns.Go(func() {
 		for {
 			c, err := ln.Accept()
 			if err != nil {
@@ -167,7 +167,7 @@ func serve(t testing.TB, f func(net.Conn)) (addr string) {
 			}
 			conns.Go(func() { defer c.Close(); f(c) })
 		}
-	}()
+	})
 	return ln.Addr().String()
 }
 
