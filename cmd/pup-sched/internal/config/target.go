@@ -392,7 +392,7 @@ func (l *loader) url(m *merged) *catalog.URL {
 	}
 	msg, h, _ := strings.Cut(msg, "; ")
 	l.probs.add(at, h, "%s", msg)
-	return nil
+	return u // nil where not even the check is known; else what follows is judged as well
 }
 
 // appendOptions appends the options of the check and the common members. A
