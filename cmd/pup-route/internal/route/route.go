@@ -111,6 +111,7 @@ func Run(in io.Reader, out, errs io.Writer, o Options) (Summary, error) {
 	if err != nil {
 		return Summary{}, err
 	}
+	r.table.Resume(r.clock.now())
 	r.loop(newIntake(src, o.MaxLine))
 	for _, p := range r.stream {
 		r.closing.Go(p.Close)
@@ -157,6 +158,7 @@ func (r *router) use(c *config.Config) {
 		}
 	}
 	r.Config = c
+	r.table.ForgetAfter = c.ForgetAfter
 	r.table.SetRules(rules, c.StaleAfter, moved)
 	r.silences.looked = time.Time{}
 	r.look()
@@ -324,6 +326,8 @@ func (r *router) finish(err error) {
 	if err != io.EOF {
 		r.fail("read the input", err)
 	}
+	r.varsOf = nil
+	r.table.Conclude(r.clock.now())
 	if !r.DryRun {
 		r.inputLost("the input has ended", r.clock.now())
 	}
@@ -379,6 +383,8 @@ func (r *router) reload() {
 		return
 	}
 	r.use(c)
+	r.varsOf = nil
+	r.table.Resume(r.clock.now())
 }
 
 // leave says which events were not dealt with.

@@ -15,7 +15,7 @@ import (
 // fields are the members of a line that pup-route looks at, as they stand
 // there. They are scanned in one pass and nothing else is decoded.
 type fields struct {
-	typ, v, name, url, status, time, run, every, everyMS, timeout, vantage []byte
+	typ, v, name, url, status, time, due, run, every, everyMS, timeout, vantage []byte
 
 	take func(key, value []byte) error // member, made once
 }
@@ -34,6 +34,8 @@ func (f *fields) member(key, value []byte) error {
 		f.status = value
 	case "time":
 		f.time = value
+	case "due":
+		f.due = value
 	case "run":
 		f.run = value
 	case "every":
@@ -65,7 +67,7 @@ func (f *fields) is(typ string) bool {
 
 // result fills r from a result line; an error means that the line is valid
 // JSON but no result.
-func (f *fields) result(r *state.Result, text []byte, every bool) error {
+func (f *fields) result(r *state.Result, text []byte, every, due bool) error {
 	if f.v != nil {
 		if v, err := strconv.Atoi(string(f.v)); err != nil || v > wire.Version {
 			return fmt.Errorf("format version %.20s is newer than this program; update pup-route", f.v)
@@ -82,6 +84,9 @@ func (f *fields) result(r *state.Result, text []byte, every bool) error {
 	if len(r.Name) > maxName || len(r.Vantage) > maxName {
 		return fmt.Errorf("the name is longer than %d bytes", maxName)
 	}
+	if bytes.IndexByte(r.Vantage, 0) >= 0 {
+		return errors.New("the vantage holds a zero byte")
+	}
 	var ok bool
 	if r.Status, ok = state.ParseStatus(plain(f.status)); !ok {
 		return fmt.Errorf("a result whose status is %.40s; want up, degraded, down or unknown", orNone(f.status))
@@ -89,6 +94,9 @@ func (f *fields) result(r *state.Result, text []byte, every bool) error {
 	if every {
 		r.Every = span(f.every, 0)
 		r.Timeout = span(f.timeout, defaultTimeout)
+	}
+	if due {
+		r.Due = instant(f.due)
 	}
 	return nil
 }
@@ -130,8 +138,10 @@ func plain(value []byte) []byte {
 }
 
 // moment reads the time of a result; the zero time if it has none.
-func (f *fields) moment() (t time.Time) {
-	if text := plain(f.time); text != nil {
+func (f *fields) moment() time.Time { return instant(f.time) }
+
+func instant(value []byte) (t time.Time) {
+	if text := plain(value); text != nil {
 		if err := t.UnmarshalText(text); err != nil {
 			return time.Time{}
 		}

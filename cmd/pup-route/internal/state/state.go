@@ -9,8 +9,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash/crc32"
+	"iter"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -100,13 +102,21 @@ type Rule struct {
 	RepeatMax    time.Duration            // the pauses between reminders double up to this; 0: they do not
 	Flap         int                      // so many changes between up and not up in the last FlapOf verdicts are flapping; 0: never
 	When         func(result []byte) bool // nil is true
+	Quorum       Share                    // so many vantages must agree; the zero value: each vantage is for itself
+	Together     *Together                // hear of names together; nil: of each by itself
 
-	tracked Set  // statuses that the rule tells apart
-	silent  bool // it hears of no problem's beginning, so it follows them all
+	view    string // what it looks at: what each vantage sees, or what a quorum of them does
+	parts   []int  // the places of the paths of Together in Table.paths
+	tracked Set    // statuses that the rule tells apart
+	silent  bool   // it hears of no problem's beginning, so it follows them all
 }
 
 // prepare works out which statuses the rule has to follow.
 func (r *Rule) prepare() {
+	r.view = ""
+	if !r.Quorum.None() {
+		r.view = byQuorum + r.Quorum.String()
+	}
 	r.tracked = r.Becomes.Add(Up)
 	for _, t := range r.Transitions {
 		r.tracked = r.tracked.Add(t.From).Add(t.To)
@@ -140,7 +150,8 @@ type Result struct {
 	Run     []byte // absent: never a repetition
 	Every   time.Duration
 	Timeout time.Duration
-	Line    []byte // the whole line; copied where it is kept
+	Due     time.Time // zero: not said, or not asked for by HearsDue
+	Line    []byte    // the whole line; copied where it is kept
 }
 
 // FlapOf is how many verdicts are looked at for flapping.
@@ -168,6 +179,9 @@ type Event struct {
 	Count    int
 	Incident string
 	Job      string
+	Reason   string // why a problem is over, where that is not the target's doing
+	Seen     []View // of a quorum: what each vantage sees
+	Whole    *Whole // of names together: which they are
 	Line     []byte // the result line; valid until the emitting call returns
 }
 
@@ -197,11 +211,15 @@ type debt struct {
 	incident  string
 	since     int64 // start of the incident
 	remind    int64 // when the next reminder is due; 0: never
+	wait      int64 // why it is not told by itself: see together.go
 }
 
-// An entry is the memory of one name, as one vantage sees it.
+// An entry is the memory of one name, as one vantage sees it. Others see it as
+// a quorum of vantages does, or stand for several names or for the input:
+// their vantage begins with a zero byte.
 type entry struct {
 	name, vantage string
+	next          *entry // of the same name, as another vantage sees it
 	verdict       Status // of the last result that was one
 	known         bool   // there was a verdict
 	seenUp        bool   // and once it was up
@@ -222,6 +240,12 @@ type entry struct {
 	again         int64  // when a gate wants to be asked again; 0: never
 	wake          int64  // when the entry is due in the heap; 0: not in it
 	place         int    // in the heap
+	missed        uint8  // measurements that have begun since its last vote
+	open          []measure
+	decided       int64    // when the last measure was
+	values        []string // what the paths of rules with Together have shown
+	wholes        []*whole // that it is a part of
+	whole         *whole   // that it stands for
 }
 
 // Table is the state of all names. It is not safe for concurrent use.
@@ -231,11 +255,27 @@ type Table struct {
 	hearStale  bool
 	hearInput  bool
 	always     []int
-	names      map[string]*entry
+	names      map[string]*entry // the first of each name
+	views      int
 	wakes      wakes
-	key        []byte
 	emit       func(*Event)
 	note       func(*Note)
+
+	quorums []Rule                        // one for each quorum that rules ask for
+	plain   bool                          // a rule looks at what each vantage sees
+	paths   []path                        // of all rules
+	found   []string                      // what they lead to in the line at hand
+	each    func(key, value []byte) error // member, made once
+	wholes  map[wholeKey]*whole
+	texts   map[string]string // values, each kept once
+
+	last    int64            // when the last result came
+	resumed int64            // when results came again after a long time
+	gone    map[string]int64 // names that were removed, and when
+	opened  int64            // when the last problem of several names began; no two begin at once
+	sweep   int              // how many there may be until old ones are forgotten
+
+	ForgetAfter time.Duration // a name of which nothing is heard for so long is forgotten; 0: never
 
 	Gate Gate                                                        // nil: every hook may hear of everything
 	Why  func(rule int, name, vantage, reason string, now time.Time) // is told why a hook is not called; nil: nobody is
@@ -245,7 +285,9 @@ type Table struct {
 // it must not call the table. So is note, if it is not nil, for every change
 // in what a hook has been told, after the events that belong to it.
 func New(emit func(*Event), note func(*Note)) *Table {
-	return &Table{names: map[string]*entry{}, emit: emit, note: note}
+	t := &Table{names: map[string]*entry{}, wholes: map[wholeKey]*whole{}, texts: map[string]string{}, gone: map[string]int64{}, emit: emit, note: note}
+	t.each = t.member
+	return t
 }
 
 // SetRules exchanges the rules, as a reload does. Moved[i] is the new place
@@ -254,17 +296,22 @@ func New(emit func(*Event), note func(*Note)) *Table {
 // to them.
 func (t *Table) SetRules(rules []Rule, staleAfter time.Duration, moved []int) {
 	t.rules, t.staleAfter = rules, staleAfter
-	t.hearStale, t.hearInput, t.always = false, false, nil
+	t.hearStale, t.hearInput, t.plain, t.always, t.quorums = false, false, false, nil, nil
 	for i := range t.rules {
 		r := &t.rules[i]
 		r.prepare()
 		t.hearStale = t.hearStale || r.tracked.Has(Stale)
 		t.hearInput = t.hearInput || r.tracked.Has(InputLost)
-		if r.Always {
+		switch {
+		case r.Always:
 			t.always = append(t.always, i)
+		case r.view == "":
+			t.plain = true
+		case !slices.ContainsFunc(t.quorums, func(q Rule) bool { return q.view == r.view }):
+			t.quorums = append(t.quorums, *r)
 		}
 	}
-	for _, e := range t.names {
+	for e := range t.all() {
 		kept := e.debts[:0]
 		for _, d := range e.debts {
 			if d.rule < len(moved) && moved[d.rule] >= 0 {
@@ -274,21 +321,33 @@ func (t *Table) SetRules(rules []Rule, staleAfter time.Duration, moved []int) {
 		}
 		e.debts = kept
 	}
+	t.setPaths()
 }
 
-// Len is the number of names.
-func (t *Table) Len() int { return len(t.names) }
+// all yields the entries, in no order.
+func (t *Table) all() iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		for _, e := range t.names {
+			for ; e != nil; e = e.next {
+				if !yield(e) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Len is the number of names, as seen by each vantage.
+func (t *Table) Len() int { return t.views }
 
 // Observe takes a result in at the time now and emits the events that
 // follow. It reports false for a run that was seen before.
 func (t *Table) Observe(r *Result, now time.Time) bool {
-	e := t.entry(r)
-	if len(r.Run) > 0 && e.repeated(hash(r.Run)) {
+	e, verdict, known := t.count(r, now.UnixNano(), true)
+	if e == nil {
 		return false
 	}
 	n := now.UnixNano()
-	verdict, known := e.verdict, e.known
-	t.take(e, r, n)
 	for _, i := range t.always {
 		t.result(i, e, r, verdict, known, n)
 	}
@@ -296,21 +355,46 @@ func (t *Table) Observe(r *Result, now time.Time) bool {
 		t.judge(e, n)
 	}
 	t.schedule(e, n)
+	t.vote(e, r, n, true)
 	return true
 }
 
+// count takes a result in, and returns what was known before. The entry is
+// nil for one that does not count.
+func (t *Table) count(r *Result, now int64, live bool) (e *entry, verdict Status, known bool) {
+	if t.left(r) {
+		return nil, 0, false
+	}
+	e = t.entry(r.Name, r.Vantage)
+	if len(r.Run) > 0 && e.repeated(hash(r.Run)) {
+		return nil, 0, false
+	}
+	t.heard(now)
+	t.look(r.Line)
+	fresh := e.seen == 0
+	verdict, known = e.verdict, e.known
+	t.take(e, r, now)
+	t.learn(e, fresh, now, live)
+	return e, verdict, known
+}
+
 // entry finds the memory of a name, or starts it.
-func (t *Table) entry(r *Result) *entry {
-	key := r.Name
-	if len(r.Vantage) > 0 {
-		t.key = append(append(append(t.key[:0], r.Name...), 0), r.Vantage...)
-		key = t.key
+func (t *Table) entry(name, vantage []byte) *entry {
+	first := t.names[string(name)]
+	for e := first; e != nil; e = e.next {
+		if e.vantage == string(vantage) {
+			return e
+		}
 	}
-	e := t.names[string(key)]
-	if e == nil {
-		e = &entry{name: string(r.Name), vantage: string(r.Vantage)}
-		t.names[string(key)] = e
+	e := &entry{vantage: string(vantage)}
+	t.views++
+	if first == nil {
+		e.name = string(name)
+		t.names[e.name] = e
+		return e
 	}
+	e.name = first.name
+	e.next, first.next = first.next, e
 	return e
 }
 
@@ -332,7 +416,7 @@ func (t *Table) take(e *entry, r *Result, now int64) {
 	if t.staleAfter > 0 {
 		e.limit = t.staleAfter
 	}
-	if t.hearStale || !e.quiet() {
+	if (t.hearStale || !e.quiet()) && (t.plain || e.made()) {
 		e.line = append(e.line[:0], r.Line...)
 	} else {
 		e.line = nil
@@ -430,13 +514,29 @@ func (e *entry) current(r *Rule) (Status, streak) {
 func (t *Table) judge(e *entry, now int64) {
 	e.again = 0
 	for i := range t.rules {
-		if !t.rules[i].Always {
+		if t.rules[i].looksAt(e) {
 			t.judgeFor(i, e, now)
 		}
 	}
 	if e.quiet() {
 		e.trouble = 0
 	}
+}
+
+// made reports that the entry is none of a single vantage.
+func (e *entry) made() bool { return strings.HasPrefix(e.vantage, "\x00") }
+
+// looksAt reports whether the rule is to be judged for the entry.
+func (r *Rule) looksAt(e *entry) bool {
+	switch {
+	case r.Always || e.whole != nil:
+		return false
+	case e.vantage == theInput:
+		return true
+	case e.made():
+		return r.view == e.vantage
+	}
+	return r.view == ""
 }
 
 // judgeFor is judge for one hook.
@@ -449,7 +549,11 @@ func (t *Table) judgeFor(i int, e *entry, now int64) {
 	status, run := e.current(r)
 	switch {
 	case status == told || !r.tracked.Has(status):
-		if d != nil && d.remind != 0 && now >= d.remind && !t.held(i, e, now) {
+		switch {
+		case d == nil:
+		case d.wait > 0 && now >= d.wait:
+			t.decide(d, e, run, now)
+		case d.remind != 0 && now >= d.remind && !t.held(i, e, now):
 			t.remind(d, r, e, run, now)
 		}
 	case status < Stale && e.flapping(r):
@@ -459,6 +563,7 @@ func (t *Table) judgeFor(i int, e *entry, now int64) {
 	case status == Up:
 		t.closing(d, r, e, run, now)
 		e.drop(i)
+		t.weighAll(i, e, now)
 	case r.When != nil && !r.When(e.line):
 		t.because(i, e, now, "when does not hold")
 	case !t.held(i, e, now):
@@ -509,7 +614,7 @@ func (t *Table) held(i int, e *entry, now int64) bool {
 
 func (t *Table) because(rule int, e *entry, now int64, reason string) {
 	if t.Why != nil {
-		t.Why(rule, e.name, e.vantage, reason, time.Unix(0, now).UTC())
+		t.Why(rule, e.name, e.seenBy(), reason, time.Unix(0, now).UTC())
 	}
 }
 
@@ -574,22 +679,32 @@ func (e *entry) confirms(r *Rule, status Status, run streak, now int64) bool {
 // opening tells a hook of a problem, or of the change from one to another.
 func (t *Table) opening(i int, d *debt, r *Rule, e *entry, status Status, run streak, now int64) {
 	v := Event{Rule: i, Kind: status.String(), Status: shown(status), Count: int(run.count), First: d == nil && !e.seenUp}
+	var trouble int64
 	if d == nil {
 		if e.trouble == 0 {
 			e.trouble = e.seen // it was up when its results stopped
+			trouble = e.trouble
+		}
+		if e.made() && !e.joined() {
+			trouble = e.trouble
 		}
 		e.debts = append(e.debts, debt{rule: i, since: e.trouble, incident: incident(e)})
 		d = &e.debts[len(e.debts)-1]
 	}
 	wanted := r.wants(d.told, status)
 	v.Previous, d.told, d.remind = shown(d.told), status, 0
-	if r.Repeat > 0 && (wanted || r.Reminders) {
+	alone := !t.together(d, r, e, now)
+	if r.Repeat > 0 && (wanted || r.Reminders) && alone {
 		d.remind = now + int64(r.Repeat)
 	}
-	if wanted {
+	if wanted && alone {
 		t.tell(d, r, e, &v, now)
 	}
-	t.noted(d, r, e, false)
+	t.begun(d, r, e, false, trouble)
+	t.weighAll(i, e, now)
+	if d.wait > 0 && now >= d.wait {
+		t.decide(d, e, run, now)
+	}
 }
 
 // closing tells a hook that the problem it was told of has ended. Conditions
@@ -600,7 +715,7 @@ func (t *Table) closing(d *debt, r *Rule, e *entry, run streak, now int64) {
 	if recovered {
 		v.Kind = KindRecovered
 	}
-	if recovered || r.wants(d.told, Up) {
+	if d.wait == alone && (recovered || r.wants(d.told, Up)) {
 		t.tell(d, r, e, &v, now)
 	}
 	t.noted(d, r, e, true)
@@ -637,13 +752,16 @@ func (t *Table) remind(d *debt, r *Rule, e *entry, run streak, now int64) {
 func (t *Table) tell(d *debt, r *Rule, e *entry, v *Event, now int64) {
 	d.notified = true
 	d.calls++
-	v.Name, v.Vantage, v.Line = e.name, e.vantage, e.line
-	if e.vantage == theInput {
-		v.Vantage = ""
+	v.Name, v.Vantage, v.Line = e.name, e.seenBy(), e.line
+	switch {
+	case e.whole != nil:
+		v.Whole = e.whole.show(t)
+	case e.made():
+		v.Seen = t.seen(e)
 	}
-	v.Since, v.For = time.Unix(0, d.since).UTC(), time.Duration(now-d.since)
+	v.Since, v.For = time.Unix(0, d.since).UTC(), time.Duration(max(0, now-d.since))
 	v.Incident, v.Hook = d.incident, r.Hook
-	v.Job = id(r.Hook, e.name, e.vantage, d.incident, v.Kind, strconv.Itoa(int(d.calls)), strconv.FormatInt(now, 10))
+	v.Job = id(r.Hook, e.name, e.vantage, d.incident, v.Kind+v.Reason, strconv.Itoa(int(d.calls)), strconv.FormatInt(now, 10))
 	t.emit(v)
 }
 
@@ -675,7 +793,7 @@ const theInput = "\x00"
 // Input takes in that the input is lost, or is there again. The line is what
 // an event shows as its result.
 func (t *Table) Input(lost bool, line []byte, now time.Time) {
-	e := t.entry(&Result{Name: []byte("input"), Vantage: []byte(theInput)})
+	e := t.entry([]byte("input"), []byte(theInput))
 	if !lost && !e.lost && len(e.debts) == 0 {
 		return
 	}
@@ -713,17 +831,14 @@ func hash(text []byte) uint32 { return crc32.Checksum(text, crc32.MakeTable(crc3
 // Trouble reports whether a name is anything but up, as the vantage sees it,
 // and when its last result came; the zero time if none did.
 func (t *Table) Trouble(name, vantage string) (bad bool, seen time.Time) {
-	key := name
-	if vantage != "" {
-		key += "\x00" + vantage
+	for e := t.names[name]; e != nil; e = e.next {
+		if e.vantage == vantage {
+			return e.verdict != Up || e.stale, time.Unix(0, e.seen).UTC()
+		}
 	}
-	e := t.names[key]
-	if e == nil {
-		return false, time.Time{}
-	}
-	return e.verdict != Up || e.stale, time.Unix(0, e.seen).UTC()
+	return false, time.Time{}
 }
 
-// HearsStale reports whether a rule wants to know of stale names, so that
-// the rhythm of results matters.
-func (t *Table) HearsStale() bool { return t.hearStale }
+// HearsEvery reports whether the rhythm of results matters: names become
+// stale, or are forgotten.
+func (t *Table) HearsEvery() bool { return t.hearStale || t.ForgetAfter > 0 }
