@@ -416,7 +416,7 @@ func (t *Table) take(e *entry, r *Result, now int64) {
 	if t.staleAfter > 0 {
 		e.limit = t.staleAfter
 	}
-	if (t.hearStale || !e.quiet()) && (t.plain || e.made()) {
+	if !e.quiet() || t.hearStale && (t.plain || e.made()) {
 		e.line = append(e.line[:0], r.Line...)
 	} else {
 		e.line = nil
