@@ -48,8 +48,10 @@ func appendEvent(dst []byte, hook string, e *state.Event, now time.Time) []byte 
 		dst = strconv.AppendInt(append(dst, `,"total":`...), int64(w.Total), 10)
 	}
 	dst = append(append(dst, `,"job":"`...), e.Job...)
-	dst = append(append(dst, `","hook":"`...), hook...)
-	dst = append(append(dst, `","result":`...), e.Line...)
+	dst = append(append(append(dst, `","hook":"`...), hook...), '"')
+	if len(e.Line) > 0 {
+		dst = append(append(dst, `,"result":`...), e.Line...)
+	}
 	return append(dst, '}')
 }
 

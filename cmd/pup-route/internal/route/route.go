@@ -98,7 +98,7 @@ func Run(in io.Reader, out, errs io.Writer, o Options) (Summary, error) {
 		stream:  map[string]*hook.Process{},
 		worst:   wire.Up,
 	}
-	r.fields.take = r.fields.member
+	r.fields.take, r.fields.rhythm, r.fields.limit = r.fields.member, &span{}, &span{}
 	r.table = state.New(r.event, r.noted)
 	r.table.Gate = r.gate
 	if o.DryRun {
@@ -195,6 +195,9 @@ func (r *router) process(h *config.Hook) *hook.Process {
 
 // holds evaluates when. What can't be told does not hold.
 func (r *router) holds(when *expr.Expr, line []byte) bool {
+	if len(line) == 0 {
+		return false
+	}
 	if r.varsOf != &line[0] {
 		vars, err := expr.Vars(line)
 		if err != nil {

@@ -17,7 +17,8 @@ import (
 type fields struct {
 	typ, v, name, url, status, time, due, run, every, everyMS, timeout, vantage []byte
 
-	take func(key, value []byte) error // member, made once
+	take          func(key, value []byte) error // member, made once
+	rhythm, limit *span                         // what every and timeout were last
 }
 
 func (f *fields) member(key, value []byte) error {
@@ -52,7 +53,7 @@ func (f *fields) member(key, value []byte) error {
 
 // scan reads a line; an error means that it is no JSON object.
 func (f *fields) scan(text []byte) error {
-	*f = fields{take: f.take}
+	*f = fields{take: f.take, rhythm: f.rhythm, limit: f.limit}
 	return ndjson.Members(text, f.take)
 }
 
@@ -92,8 +93,8 @@ func (f *fields) result(r *state.Result, text []byte, every, due bool) error {
 		return fmt.Errorf("a result whose status is %.40s; want up, degraded, down or unknown", orNone(f.status))
 	}
 	if every {
-		r.Every = span(f.every, 0)
-		r.Timeout = span(f.timeout, defaultTimeout)
+		r.Every = f.rhythm.of(f.every, 0)
+		r.Timeout = f.limit.of(f.timeout, defaultTimeout)
 	}
 	if due {
 		r.Due = instant(f.due)
@@ -104,11 +105,25 @@ func (f *fields) result(r *state.Result, text []byte, every, due bool) error {
 // defaultTimeout is that of a target that does not say one.
 const defaultTimeout = 10 * time.Second
 
-func span(value []byte, absent time.Duration) time.Duration {
-	if d, err := wire.ParseDuration(string(plain(value))); err == nil {
-		return time.Duration(d)
+// A span is a duration as it stands in a line. Most lines have that of the
+// one before, so it is not read again.
+type span struct {
+	text  []byte
+	value time.Duration
+}
+
+func (s *span) of(text []byte, absent time.Duration) time.Duration {
+	if text == nil {
+		return absent
 	}
-	return absent
+	if !bytes.Equal(text, s.text) {
+		d, err := wire.ParseDuration(string(plain(text)))
+		if err != nil {
+			d = wire.Duration(absent)
+		}
+		s.text, s.value = append(s.text[:0], text...), time.Duration(d)
+	}
+	return s.value
 }
 
 // maxName bounds what is remembered of a name.

@@ -115,7 +115,7 @@ func (t *Table) Apply(n Note) {
 func (t *Table) Names(f func(*Memory)) {
 	for e := range t.all() {
 		m := Memory{Name: e.name, Vantage: e.vantage, Verdict: e.verdict, Known: e.known, SeenUp: e.seenUp,
-			Trouble: e.trouble, History: e.history, Verdicts: e.verdicts, Seen: e.seen, Limit: int64(e.limit), Runs: e.runs, Line: e.line}
+			Trouble: e.trouble, History: e.history, Verdicts: int(e.verdicts), Seen: e.seen, Limit: int64(e.limit), Runs: e.runs, Line: e.line}
 		for i, s := range []streak{e.up, e.problem, e.down, e.unknown} {
 			m.Streaks[i] = [2]int64{s.since, int64(s.count)}
 		}
@@ -139,7 +139,7 @@ func (t *Table) Names(f func(*Memory)) {
 func (t *Table) Restore(m Memory) {
 	e := t.entry([]byte(m.Name), []byte(m.Vantage))
 	e.verdict, e.known, e.seenUp = m.Verdict, m.Known, m.SeenUp
-	e.trouble, e.history, e.verdicts = m.Trouble, m.History, m.Verdicts
+	e.trouble, e.history, e.verdicts = m.Trouble, m.History, uint8(m.Verdicts)
 	e.seen, e.limit, e.runs = m.Seen, time.Duration(m.Limit), m.Runs
 	if len(m.Line) > 0 {
 		e.line = m.Line

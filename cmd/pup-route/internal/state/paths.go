@@ -112,13 +112,14 @@ func (t *Table) member(key, value []byte) error {
 // those that stay is kept.
 func (t *Table) setPaths() {
 	old := t.paths
-	t.paths = nil
+	t.paths, t.groups = nil, false
 	for i := range t.rules {
 		r := &t.rules[i]
 		r.parts = nil
 		if r.Together == nil {
 			continue
 		}
+		t.groups = true
 		for _, text := range r.Together.Same {
 			at := slices.IndexFunc(t.paths, func(p path) bool { return p.text == text })
 			if at < 0 {
@@ -142,21 +143,26 @@ func (t *Table) setPaths() {
 	}
 }
 
-// maxTexts bounds the values that are kept once for all.
+// maxTexts bounds the texts that are kept once for all.
 const maxTexts = 1 << 16
+
+// text returns the same string for the same text: many names share them.
+func (t *Table) text(s string) string {
+	kept, ok := t.texts[s]
+	if !ok {
+		if len(t.texts) >= maxTexts {
+			clear(t.texts)
+		}
+		kept = strings.Clone(s)
+		t.texts[kept] = kept
+	}
+	return kept
+}
 
 // set notes what a path shows for the name.
 func (t *Table) set(e *entry, i int, value string) {
 	if e.values == nil {
 		e.values = make([]string, len(t.paths))
 	}
-	text, ok := t.texts[value]
-	if !ok {
-		if len(t.texts) >= maxTexts {
-			clear(t.texts)
-		}
-		text = strings.Clone(value)
-		t.texts[text] = text
-	}
-	e.values[i] = text
+	e.values[i] = t.text(value)
 }

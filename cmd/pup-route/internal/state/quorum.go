@@ -199,7 +199,9 @@ func (t *Table) conclude(quorum int, j *entry, run uint32, r *Result, now int64,
 		if !fixed {
 			status, _ = outcome(q, m.Votes, 0, late)
 		}
-		j.open = slices.Delete(j.open, 0, 1)
+		if j.open = slices.Delete(j.open, 0, 1); len(j.open) == 0 {
+			j.open = nil // most names have none at most times
+		}
 		j.repeated(m.Run)
 		// No two at the same time: that is a part of the identity of a problem.
 		j.decided = max(now, j.decided+1)

@@ -100,7 +100,7 @@ func (t *Table) retire(d *debt, e *entry, reason string, now int64) {
 func (t *Table) unlink(e *entry) {
 	t.quit(e)
 	if e.wake != 0 {
-		heap.Remove(&t.wakes, e.place)
+		heap.Remove(&t.wakes, int(e.place))
 		e.wake = 0
 	}
 	t.views--

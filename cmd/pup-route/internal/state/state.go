@@ -5,6 +5,7 @@
 package state
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -235,11 +236,11 @@ type entry struct {
 	runs          [4]uint32
 	debts         []debt
 	line          []byte // the last result, kept while it may be needed
-	verdicts      int    // how many are in history
 	history       uint64 // the last verdicts, two bits each, the newest lowest
 	again         int64  // when a gate wants to be asked again; 0: never
 	wake          int64  // when the entry is due in the heap; 0: not in it
-	place         int    // in the heap
+	place         int32  // in the heap
+	verdicts      uint8  // how many are in history
 	missed        uint8  // measurements that have begun since its last vote
 	open          []measure
 	decided       int64    // when the last measure was
@@ -263,6 +264,7 @@ type Table struct {
 
 	quorums []Rule                        // one for each quorum that rules ask for
 	plain   bool                          // a rule looks at what each vantage sees
+	groups  bool                          // a rule hears of names together
 	paths   []path                        // of all rules
 	found   []string                      // what they lead to in the line at hand
 	each    func(key, value []byte) error // member, made once
@@ -386,7 +388,7 @@ func (t *Table) entry(name, vantage []byte) *entry {
 			return e
 		}
 	}
-	e := &entry{vantage: string(vantage)}
+	e := &entry{vantage: t.text(string(vantage))}
 	t.views++
 	if first == nil {
 		e.name = string(name)
@@ -416,10 +418,13 @@ func (t *Table) take(e *entry, r *Result, now int64) {
 	if t.staleAfter > 0 {
 		e.limit = t.staleAfter
 	}
-	if !e.quiet() || t.hearStale && (t.plain || e.made()) {
-		e.line = append(e.line[:0], r.Line...)
-	} else {
+	switch {
+	case e.quiet() && !(t.hearStale && (t.plain || e.made())):
 		e.line = nil
+	case e.made(): // there may be two results at once: each has its own
+		e.line = bytes.Clone(r.Line)
+	default:
+		e.line = append(e.line[:0], r.Line...)
 	}
 }
 
@@ -469,7 +474,7 @@ func (e *entry) quiet() bool {
 
 // among counts the last n verdicts that are at least as bad as worst.
 func (e *entry) among(n int, worst Status) (count int) {
-	for i := range min(n, e.verdicts) {
+	for i := range min(n, int(e.verdicts)) {
 		if Status(e.history>>(2*i)&3) >= worst {
 			count++
 		}
@@ -479,7 +484,7 @@ func (e *entry) among(n int, worst Status) (count int) {
 
 // changes counts the changes between up and not up among the last verdicts.
 func (e *entry) changes() (count int) {
-	for i := range min(FlapOf, e.verdicts) - 1 {
+	for i := range min(FlapOf, int(e.verdicts)) - 1 {
 		if (e.history>>(2*i)&3 == 0) != (e.history>>(2*i+2)&3 == 0) {
 			count++
 		}

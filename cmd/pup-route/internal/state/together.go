@@ -138,6 +138,9 @@ func (k *wholeKey) entry(t *Table) []byte {
 // that, once its result has been counted. Fresh says that it is the first of
 // the name. Live is false where the rest is found out later, by Resume.
 func (t *Table) learn(e *entry, fresh bool, now int64, live bool) {
+	if !t.isPart(e) {
+		return
+	}
 	if fresh && live {
 		t.joinAll(e)
 	}
@@ -162,6 +165,18 @@ func (t *Table) learn(e *entry, fresh bool, now int64, live bool) {
 			t.reconcile(e, now)
 		}
 	}
+}
+
+// isPart reports whether a rule may hear of the name together with others.
+func (t *Table) isPart(e *entry) bool {
+	if t.groups {
+		for i := range t.rules {
+			if r := &t.rules[i]; r.Together != nil && r.looksAt(e) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // joinAll makes a name a part of all that it belongs to.
@@ -274,7 +289,7 @@ func (t *Table) decide(d *debt, e *entry, run streak, now int64) {
 func (t *Table) blame(w *whole, last *entry, now int64) {
 	i := w.key.rule
 	r, e := &t.rules[i], t.entryOf(w)
-	e.line = append(e.line[:0], last.line...)
+	e.line = bytes.Clone(last.line)
 	if t.held(i, e, now) {
 		last.again = e.again
 		return
@@ -314,7 +329,7 @@ func (t *Table) weighAll(rule int, e *entry, now int64) {
 			delete(w.parts, e)
 		}
 		if w.e != nil && len(e.line) > 0 {
-			w.e.line = append(w.e.line[:0], e.line...)
+			w.e.line = bytes.Clone(e.line)
 		}
 		t.weigh(w, now)
 	}

@@ -25,11 +25,11 @@ func (w wakes) Less(i, j int) bool {
 }
 func (w wakes) Swap(i, j int) {
 	w[i], w[j] = w[j], w[i]
-	w[i].place, w[j].place = i, j
+	w[i].place, w[j].place = int32(i), int32(j)
 }
 func (w *wakes) Push(x any) {
 	e := x.(*entry)
-	e.place = len(*w)
+	e.place = int32(len(*w))
 	*w = append(*w, e)
 }
 func (w *wakes) Pop() any {
@@ -50,7 +50,7 @@ func (t *Table) schedule(e *entry, now int64) {
 		heap.Push(&t.wakes, e)
 	case next < e.wake:
 		e.wake = next
-		heap.Fix(&t.wakes, e.place)
+		heap.Fix(&t.wakes, int(e.place))
 	}
 }
 
