@@ -23,7 +23,7 @@ func TestSize(t *testing.T) {
 		rules    []Rule
 		vantages int
 		limit    uint64
-	}{{"each", []Rule{down}, 1, 50 << 20}, {"all", []Rule{down, quorum, cause, pool}, 1, 100 << 20}, {"three vantages", []Rule{quorum, cause, pool}, 3, 170 << 20}} {
+	}{{"each", []Rule{down}, 1, 50 << 20}, {"all", []Rule{down, quorum, cause, pool}, 1, 100 << 20}, {"three vantages", []Rule{quorum, cause, pool}, 3, 150 << 20}} {
 		t.Run(tt.name, func(t *testing.T) {
 			table := New(nil, nil)
 			table.ForgetAfter = 7 * 24 * time.Hour
