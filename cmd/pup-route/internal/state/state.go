@@ -6,14 +6,9 @@ package state
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"hash/crc32"
 	"iter"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -186,69 +181,6 @@ type Event struct {
 	Line     []byte // the result line; valid until the emitting call returns
 }
 
-// A streak counts results in a row that have something in common.
-type streak struct {
-	since int64 // nanoseconds since 1970, of the first
-	count int32
-}
-
-func (s *streak) add(now int64) {
-	if s.count == 0 {
-		s.since = now
-	}
-	if s.count < 1<<30 {
-		s.count++
-	}
-}
-
-// A debt is what a hook was last told of a name that is not up. No debt
-// means that the hook takes the name to be up.
-type debt struct {
-	rule      int
-	told      Status
-	notified  bool // false: followed in silence, nobody was called
-	calls     int32
-	reminders int32
-	incident  string
-	since     int64 // start of the incident
-	remind    int64 // when the next reminder is due; 0: never
-	wait      int64 // why it is not told by itself: see together.go
-}
-
-// An entry is the memory of one name, as one vantage sees it. Others see it as
-// a quorum of vantages does, or stand for several names or for the input:
-// their vantage begins with a zero byte.
-type entry struct {
-	name, vantage string
-	next          *entry // of the same name, as another vantage sees it
-	verdict       Status // of the last result that was one
-	known         bool   // there was a verdict
-	seenUp        bool   // and once it was up
-	lost          bool   // it stands for the input, which is lost
-	stale         bool   // the last result is too long ago
-	up            streak
-	problem       streak // degraded or worse
-	down          streak
-	unknown       streak
-	trouble       int64 // when it was last seen to leave up; 0: up
-	seen          int64
-	limit         time.Duration // stale after; 0: never
-	runs          [4]uint32
-	debts         []debt
-	line          []byte // the last result, kept while it may be needed
-	history       uint64 // the last verdicts, two bits each, the newest lowest
-	again         int64  // when a gate wants to be asked again; 0: never
-	wake          int64  // when the entry is due in the heap; 0: not in it
-	place         int32  // in the heap
-	verdicts      uint8  // how many are in history
-	missed        uint8  // measurements that have begun since its last vote
-	open          []measure
-	decided       int64    // when the last measure was
-	values        []string // what the paths of rules with Together have shown
-	wholes        []*whole // that it is a part of
-	whole         *whole   // that it stands for
-}
-
 // Table is the state of all names. It is not safe for concurrent use.
 type Table struct {
 	rules      []Rule
@@ -274,8 +206,7 @@ type Table struct {
 	last    int64            // when the last result came
 	resumed int64            // when results came again after a long time
 	gone    map[string]int64 // names that were removed, and when
-	opened  int64            // when the last problem of several names began; no two begin at once
-	sweep   int              // how many there may be until old ones are forgotten
+	sweep   int              // how many gone may hold until old ones go
 
 	ForgetAfter time.Duration // a name of which nothing is heard for so long is forgotten; 0: never
 
@@ -295,7 +226,7 @@ func New(emit func(*Event), note func(*Note)) *Table {
 // SetRules exchanges the rules, as a reload does. Moved[i] is the new place
 // of old rule i, or -1 where it is gone; what a hook was told stays with it.
 // StaleAfter overrides what the results say of their own rhythm; 0 leaves it
-// to them.
+// to them. Where there are names already, Resume must follow.
 func (t *Table) SetRules(rules []Rule, staleAfter time.Duration, moved []int) {
 	t.rules, t.staleAfter = rules, staleAfter
 	t.hearStale, t.hearInput, t.plain, t.always, t.quorums = false, false, false, nil, nil
@@ -400,18 +331,6 @@ func (t *Table) entry(name, vantage []byte) *entry {
 	return e
 }
 
-// repeated reports whether the run was among the last ones, and notes it.
-func (e *entry) repeated(run uint32) bool {
-	for _, h := range e.runs {
-		if h == run {
-			return true
-		}
-	}
-	copy(e.runs[1:], e.runs[:3])
-	e.runs[0] = run
-	return false
-}
-
 // take counts a result, and keeps its line while an event may need it.
 func (t *Table) take(e *entry, r *Result, now int64) {
 	e.count(r, now)
@@ -428,420 +347,23 @@ func (t *Table) take(e *entry, r *Result, now int64) {
 	}
 }
 
-// count counts a result. An unknown one neither breaks nor lengthens a run of
-// verdicts: it says nothing about the target.
-func (e *entry) count(r *Result, now int64) {
-	e.seen, e.stale = now, false
-	e.limit = 0
-	if r.Every > 0 {
-		e.limit = 2*r.Every + r.Timeout
-	}
-	if r.Status == Unknown {
-		e.unknown.add(now)
-		if e.trouble == 0 {
-			e.trouble = now
-		}
-		return
-	}
-	e.verdict, e.known = r.Status, true
-	e.history = e.history<<2 | uint64(r.Status)
-	e.verdicts = min(e.verdicts+1, MaxOf)
-	e.unknown = streak{}
-	if r.Status == Up {
-		e.up.add(now)
-		e.seenUp = true
-		e.problem, e.down = streak{}, streak{}
-		e.trouble = 0
-		return
-	}
-	e.up = streak{}
-	e.problem.add(now)
-	if r.Status == Down {
-		e.down.add(now)
-	} else {
-		e.down = streak{}
-	}
-	if e.trouble == 0 {
-		e.trouble = now
-	}
-}
-
-// quiet reports that the name is up, nobody believes otherwise, and its past
-// says nothing else.
-func (e *entry) quiet() bool {
-	return e.verdict == Up && e.unknown.count == 0 && !e.stale && !e.lost && len(e.debts) == 0
-}
-
-// among counts the last n verdicts that are at least as bad as worst.
-func (e *entry) among(n int, worst Status) (count int) {
-	for i := range min(n, int(e.verdicts)) {
-		if Status(e.history>>(2*i)&3) >= worst {
-			count++
-		}
-	}
-	return count
-}
-
-// changes counts the changes between up and not up among the last verdicts.
-func (e *entry) changes() (count int) {
-	for i := range min(FlapOf, int(e.verdicts)) - 1 {
-		if (e.history>>(2*i)&3 == 0) != (e.history>>(2*i+2)&3 == 0) {
-			count++
-		}
-	}
-	return count
-}
-
-// flapping reports whether the name flaps, by the rule's measure.
-func (e *entry) flapping(r *Rule) bool { return r.Flap > 0 && e.changes() >= r.Flap }
-
-// current returns the status of the name as the rule sees it, and the
-// streak of results that confirms it.
-func (e *entry) current(r *Rule) (Status, streak) {
-	switch {
-	case e.lost:
-		return InputLost, streak{since: e.seen}
-	case e.stale && r.tracked.Has(Stale):
-		return Stale, streak{since: e.seen}
-	case r.tracked.Has(Flapping) && e.flapping(r):
-		return Flapping, streak{since: e.seen, count: int32(e.changes())}
-	case e.unknown.count > 0 && r.tracked.Has(Unknown):
-		return Unknown, e.unknown
-	case e.verdict == Up:
-		return Up, e.up
-	case e.verdict == Down && !r.tracked.Has(Degraded):
-		return Down, e.down
-	}
-	return e.verdict, e.problem
-}
-
-// judge compares what each hook was told with what is.
-func (t *Table) judge(e *entry, now int64) {
-	e.again = 0
-	for i := range t.rules {
-		if t.rules[i].looksAt(e) {
-			t.judgeFor(i, e, now)
-		}
-	}
-	if e.quiet() {
-		e.trouble = 0
-	}
-}
-
-// made reports that the entry is none of a single vantage.
-func (e *entry) made() bool { return strings.HasPrefix(e.vantage, "\x00") }
-
-// looksAt reports whether the rule is to be judged for the entry.
-func (r *Rule) looksAt(e *entry) bool {
-	switch {
-	case r.Always || e.whole != nil:
-		return false
-	case e.vantage == theInput:
-		return true
-	case e.made():
-		return r.view == e.vantage
-	}
-	return r.view == ""
-}
-
-// judgeFor is judge for one hook.
-func (t *Table) judgeFor(i int, e *entry, now int64) {
-	r := &t.rules[i]
-	d, told := e.debt(i), Up
-	if d != nil {
-		told = d.told
-	}
-	status, run := e.current(r)
-	switch {
-	case status == told || !r.tracked.Has(status):
-		switch {
-		case d == nil:
-		case d.wait > 0 && now >= d.wait:
-			t.decide(d, e, run, now)
-		case d.remind != 0 && now >= d.remind && !t.held(i, e, now):
-			t.remind(d, r, e, run, now)
-		}
-	case status < Stale && e.flapping(r):
-		t.because(i, e, now, "it is flapping")
-	case !e.confirms(r, status, run, now):
-		t.because(i, e, now, pending(r, e, status, run))
-	case status == Up:
-		t.closing(d, r, e, run, now)
-		e.drop(i)
-		t.weighAll(i, e, now)
-	case r.When != nil && !r.When(e.line):
-		t.because(i, e, now, "when does not hold")
-	case !t.held(i, e, now):
-		t.opening(i, d, r, e, status, run, now)
-	}
-}
-
-// A Gate says why a hook must not hear of a problem now, "" if it may, and
-// when to ask again if no result comes before. It is never asked about the
-// end of a problem.
-type Gate func(q Question) (reason string, again time.Time)
-
-// A Question is what a gate is asked.
-type Question struct {
-	Rule          int
-	Name, Vantage string
-	Incident      string
-	Since, Now    time.Time // of the trouble; zero if there is none yet
-	Line          []byte    // the last result
-}
-
-// gateEvery is how often a gate is asked that does not say when.
-const gateEvery = time.Minute
-
-// held asks the gate.
-func (t *Table) held(i int, e *entry, now int64) bool {
-	if t.Gate == nil {
-		return false
-	}
-	q := Question{Rule: i, Name: e.name, Vantage: e.vantage, Now: time.Unix(0, now).UTC(), Line: e.line}
-	if e.trouble != 0 {
-		q.Incident, q.Since = incident(e), time.Unix(0, e.trouble).UTC()
-	}
-	reason, again := t.Gate(q)
-	if reason == "" {
-		return false
-	}
-	at := now + int64(gateEvery)
-	if !again.IsZero() {
-		at = again.UnixNano()
-	}
-	if e.again == 0 || at < e.again {
-		e.again = at
-	}
-	t.because(i, e, now, reason)
-	return true
-}
-
-func (t *Table) because(rule int, e *entry, now int64, reason string) {
-	if t.Why != nil {
-		t.Why(rule, e.name, e.seenBy(), reason, time.Unix(0, now).UTC())
-	}
-}
-
-// pending words what a confirmation waits for.
-func pending(r *Rule, e *entry, status Status, run streak) string {
-	after := r.After
-	if status == Up {
-		after = r.RecoverAfter
-	}
-	switch {
-	case after.For > 0:
-		return fmt.Sprintf("%v for less than %v", status, after.For)
-	case after.Of > 0 && status != Up:
-		return fmt.Sprintf("%v: %d of the last %d, not %d", status, e.among(after.Of, worst(r, status)), after.Of, after.Count)
-	}
-	return fmt.Sprintf("%v: %d in a row, not %d", status, run.count, max(after.Count, 1))
-}
-
-// worst is the least bad verdict that counts towards the status.
-func worst(r *Rule, status Status) Status {
-	if r.tracked.Has(Degraded) {
-		return Degraded
-	}
-	return status
-}
-
-func (e *entry) debt(rule int) *debt {
-	for i := range e.debts {
-		if e.debts[i].rule == rule {
-			return &e.debts[i]
-		}
-	}
-	return nil
-}
-
-func (e *entry) drop(rule int) {
-	for i := range e.debts {
-		if e.debts[i].rule == rule {
-			e.debts = append(e.debts[:i], e.debts[i+1:]...)
-			return
-		}
-	}
-}
-
-// confirms reports whether the status is certain enough for the rule.
-func (e *entry) confirms(r *Rule, status Status, run streak, now int64) bool {
-	after := r.After
-	switch {
-	case status >= Stale || e.vantage == theInput:
-		return true
-	case status == Up:
-		after = r.RecoverAfter
-	case after.Of > 0 && status != Unknown:
-		return e.among(after.Of, worst(r, status)) >= after.Count
-	}
-	if after.For > 0 {
-		return run.count > 0 && now-run.since >= int64(after.For)
-	}
-	return int(run.count) >= max(after.Count, 1)
-}
-
-// opening tells a hook of a problem, or of the change from one to another.
-func (t *Table) opening(i int, d *debt, r *Rule, e *entry, status Status, run streak, now int64) {
-	v := Event{Rule: i, Kind: status.String(), Status: shown(status), Count: int(run.count), First: d == nil && !e.seenUp}
-	var trouble int64
-	if d == nil {
-		if e.trouble == 0 {
-			e.trouble = e.seen // it was up when its results stopped
-			trouble = e.trouble
-		}
-		if e.made() && !e.joined() {
-			trouble = e.trouble
-		}
-		e.debts = append(e.debts, debt{rule: i, since: e.trouble, incident: incident(e)})
-		d = &e.debts[len(e.debts)-1]
-	}
-	wanted := r.wants(d.told, status)
-	v.Previous, d.told, d.remind = shown(d.told), status, 0
-	alone := !t.together(d, r, e, now)
-	if r.Repeat > 0 && (wanted || r.Reminders) && alone {
-		d.remind = now + int64(r.Repeat)
-	}
-	if wanted && alone {
-		t.tell(d, r, e, &v, now)
-	}
-	t.begun(d, r, e, false, trouble)
-	t.weighAll(i, e, now)
-	if d.wait > 0 && now >= d.wait {
-		t.decide(d, e, run, now)
-	}
-}
-
-// closing tells a hook that the problem it was told of has ended. Conditions
-// keep a hook from hearing of a problem, never from hearing of its end.
-func (t *Table) closing(d *debt, r *Rule, e *entry, run streak, now int64) {
-	v := Event{Rule: d.rule, Kind: Up.String(), Status: Up, Previous: shown(d.told), Count: int(run.count)}
-	recovered := r.Recovered && (d.notified || r.silent)
-	if recovered {
-		v.Kind = KindRecovered
-	}
-	if d.wait == alone && (recovered || r.wants(d.told, Up)) {
-		t.tell(d, r, e, &v, now)
-	}
-	t.noted(d, r, e, true)
-}
-
-// shown is the status as an event says it: a stale name has no verdict, and a
-// flapping one works now and then.
-func shown(s Status) Status {
-	switch s {
-	case Stale, InputLost:
-		return Unknown
-	case Flapping:
-		return Degraded
-	}
-	return s
-}
-
-// remind tells a hook that a problem goes on.
-func (t *Table) remind(d *debt, r *Rule, e *entry, run streak, now int64) {
-	d.reminders++
-	pause := r.Repeat
-	for range d.reminders {
-		if pause *= 2; pause >= r.RepeatMax {
-			pause = max(r.Repeat, r.RepeatMax)
-			break
-		}
-	}
-	d.remind = now + int64(pause)
-	t.tell(d, r, e, &Event{Rule: d.rule, Kind: KindReminder, Status: shown(d.told), Previous: shown(d.told), Count: int(run.count)}, now)
-	t.noted(d, r, e, false)
-}
-
-// tell completes an event of an incident and emits it.
-func (t *Table) tell(d *debt, r *Rule, e *entry, v *Event, now int64) {
-	d.notified = true
-	d.calls++
-	v.Name, v.Vantage, v.Line = e.name, e.seenBy(), e.line
-	switch {
-	case e.whole != nil:
-		v.Whole = e.whole.show(t)
-	case e.made():
-		v.Seen = t.seen(e)
-	}
-	v.Since, v.For = time.Unix(0, d.since).UTC(), time.Duration(max(0, now-d.since))
-	v.Incident, v.Hook = d.incident, r.Hook
-	v.Job = id(r.Hook, e.name, e.vantage, d.incident, v.Kind+v.Reason, strconv.Itoa(int(d.calls)), strconv.FormatInt(now, 10))
-	t.emit(v)
-}
-
-// result emits the event of a rule that wants every result.
-func (t *Table) result(i int, e *entry, r *Result, verdict Status, known bool, now int64) {
-	rule := &t.rules[i]
-	if rule.When != nil && !rule.When(r.Line) {
-		return
-	}
-	v := Event{Rule: i, Hook: rule.Hook, Kind: KindResult, Name: e.name, Vantage: e.vantage, Status: r.Status, Line: r.Line,
-		Previous: verdict, First: !known}
-	row := [...]streak{Up: e.up, Degraded: e.problem, Down: e.down, Unknown: e.unknown}[r.Status]
-	v.Since, v.For, v.Count = time.Unix(0, row.since).UTC(), time.Duration(now-row.since), int(row.count)
-	if e.trouble != 0 {
-		v.Incident = incident(e)
-	}
-	run := string(r.Run)
-	if run == "" {
-		run = strconv.FormatInt(now, 10)
-	}
-	v.Job = id(rule.Hook, e.name, e.vantage, run, string(r.Line))
-	t.emit(&v)
-}
-
-// theInput is the vantage of the entry that stands for the input as a whole.
-// No line has it: it is no printable text.
-const theInput = "\x00"
-
-// Input takes in that the input is lost, or is there again. The line is what
-// an event shows as its result.
-func (t *Table) Input(lost bool, line []byte, now time.Time) {
-	e := t.entry([]byte("input"), []byte(theInput))
-	if !lost && !e.lost && len(e.debts) == 0 {
-		return
-	}
-	n := now.UnixNano()
-	e.lost, e.seen, e.seenUp = lost, n, true
-	e.line = append(e.line[:0], line...)
-	if e.trouble == 0 {
-		e.trouble = n
-	}
-	t.judge(e, n)
-	t.schedule(e, n)
-}
-
-// HearsInput reports whether a rule wants to know of a lost input.
-func (t *Table) HearsInput() bool { return t.hearInput }
-
-// incident names the problem that a name has: the same name and beginning
-// give the same incident, also after a restart.
-func incident(e *entry) string {
-	return id(e.name, e.vantage, strconv.FormatInt(e.trouble, 10))[:16]
-}
-
-// id derives an identifier of 32 hexadecimal digits from its parts.
-func id(parts ...string) string {
-	h := sha256.New()
-	for _, p := range parts {
-		fmt.Fprintf(h, "%d:%s", len(p), p)
-	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
-}
-
-// hash shortens a run; runs are compared by it within one name only.
-func hash(text []byte) uint32 { return crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)) }
-
 // Trouble reports whether a name is anything but up, as the vantage sees it,
 // and when its last result came; the zero time if none did.
 func (t *Table) Trouble(name, vantage string) (bad bool, seen time.Time) {
-	for e := t.names[name]; e != nil; e = e.next {
-		if e.vantage == vantage {
-			return e.verdict != Up || e.stale, time.Unix(0, e.seen).UTC()
-		}
+	e := t.find(name, vantage)
+	if e == nil {
+		return false, time.Time{}
 	}
-	return false, time.Time{}
+	return e.verdict != Up || e.stale, time.Unix(0, e.seen).UTC()
+}
+
+// find finds the memory of a name; nil if there is none.
+func (t *Table) find(name, vantage string) *entry {
+	e := t.names[name]
+	for e != nil && e.vantage != vantage {
+		e = e.next
+	}
+	return e
 }
 
 // HearsEvery reports whether the rhythm of results matters: names become
