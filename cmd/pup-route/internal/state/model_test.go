@@ -117,7 +117,6 @@ type crowd struct {
 	held  map[string]time.Time // open for the other, since; names of wholes too
 	last  map[string]Status    // the last result
 	over  map[string]time.Time // when a whole that the name was a part of ended
-	parts map[string][]string  // of the wholes that are open, as they opened
 	opens func(e *Event)       // looks at a whole that opens
 }
 

@@ -81,7 +81,7 @@ func (t *Table) leave(e *entry, reason string, now int64) {
 	wholes := slices.Clone(e.wholes)
 	t.unlink(e)
 	for _, w := range wholes {
-		t.weigh(w, now)
+		t.weigh(w, nil, now)
 	}
 }
 

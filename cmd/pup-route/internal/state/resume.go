@@ -28,7 +28,7 @@ func (t *Table) Resume(now time.Time) {
 		t.reconcile(e, n)
 	}
 	for _, w := range slices.SortedFunc(maps.Values(t.wholes), compareWholes) {
-		t.weigh(w, n)
+		t.weigh(w, nil, n)
 	}
 }
 

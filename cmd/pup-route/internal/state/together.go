@@ -153,10 +153,10 @@ func (t *Table) learn(e *entry, fresh bool, now int64, live bool) {
 		t.quit(e)
 		t.joinAll(e)
 		for _, w := range left {
-			t.weigh(w, now)
+			t.weigh(w, nil, now)
 		}
 		for _, w := range e.wholes {
-			t.weigh(w, now)
+			t.weigh(w, nil, now)
 		}
 		if len(e.debts) > 0 {
 			t.reconcile(e, now)
@@ -325,15 +325,13 @@ func (t *Table) weighAll(rule int, e *entry, now int64) {
 		} else {
 			delete(w.parts, e)
 		}
-		if w.e != nil && len(e.line) > 0 {
-			w.e.line = bytes.Clone(e.line)
-		}
-		t.weigh(w, now)
+		t.weigh(w, e.line, now)
 	}
 }
 
-// weigh compares what a hook was told of several names with what is.
-func (t *Table) weigh(w *whole, now int64) {
+// weigh compares what a hook was told of several names with what is. The line
+// is that of the member that has changed, if one has.
+func (t *Table) weigh(w *whole, line []byte, now int64) {
 	i := w.key.rule
 	r := &t.rules[i]
 	if w.members == 0 {
@@ -343,9 +341,13 @@ func (t *Table) weigh(w *whole, now int64) {
 	status, count := w.status(t)
 	if w.e == nil {
 		if status == Up || r.Together.Cause {
+			t.enough(w, count, now)
 			return
 		}
 		t.entryOf(w).line = bytes.Clone(w.failing(t)[0].line)
+	}
+	if len(line) > 0 {
+		w.e.line = bytes.Clone(line)
 	}
 	e, told := w.e, Up
 	d := e.debt(i)
@@ -372,6 +374,15 @@ func (t *Table) weigh(w *whole, now int64) {
 		return
 	}
 	t.schedule(e, now)
+}
+
+// enough says why a hook does not hear of members that have a problem.
+func (t *Table) enough(w *whole, count int, now int64) {
+	if r := &t.rules[w.key.rule]; t.Why != nil && count > 0 && !r.Together.Cause {
+		total := w.total(r)
+		t.Why(w.key.rule, w.key.name, w.key.vantage,
+			fmt.Sprintf("%d of %d members have a problem, not %d", count, total, r.Together.AtLeast.Of(total)), time.Unix(0, now).UTC())
+	}
 }
 
 // remindWhole reminds a hook of several names, if that is due.

@@ -142,7 +142,7 @@ func (t *Table) Advance(now time.Time) {
 			continue
 		case e.whole != nil && e.whole.e == e:
 			e.again = 0
-			t.weigh(e.whole, until)
+			t.weigh(e.whole, nil, until)
 			t.remindWhole(e.whole, until)
 		case !e.quiet():
 			t.judge(e, until)
