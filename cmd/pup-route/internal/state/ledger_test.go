@@ -308,6 +308,7 @@ func TestLedger(t *testing.T) {
 			if s.rnd.IntN(15) == 0 {
 				s.reload()
 			}
+			recount(s.table)
 		}
 		s.end()
 		s.check(t, seed)

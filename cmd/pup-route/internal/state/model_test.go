@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 )
@@ -176,6 +177,33 @@ func (c *crowd) step() {
 		say(c.rnd.IntN(9), []Status{Up, Up, Down}[c.rnd.IntN(3)])
 	}
 	c.table.Advance(c.now)
+	recount(c.table)
+}
+
+// recount checks what is kept of wholes against what their members owe.
+func recount(table *Table) {
+	for _, w := range table.wholes {
+		counts := [places][statuses]int32{}
+		members := 0
+		for e := range table.all() {
+			if !slices.Contains(e.wholes, w) {
+				continue
+			}
+			members++
+			if d := e.debt(w.key.rule); d != nil {
+				how := byItself
+				if d.wait > 0 {
+					how = waits
+				} else if d.wait == part {
+					how = withWhole
+				}
+				counts[how][d.told]++
+			}
+		}
+		if counts != w.counts || members != w.members {
+			panic(fmt.Sprintf("%s has %d members and counts %v, want %d and %v", w.key.name, w.members, w.counts, members, counts))
+		}
+	}
 }
 
 // TestMembersModel: a hook with members has heard of a problem when, and only

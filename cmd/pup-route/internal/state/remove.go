@@ -93,7 +93,9 @@ func (t *Table) retire(d *debt, e *entry, reason string, now int64) {
 		t.tell(d, r, e, &Event{Rule: d.rule, Kind: KindRecovered, Status: Unknown, Previous: shown(d.told), Reason: reason}, now)
 	}
 	t.noted(d, r, e, true)
-	e.drop(d.rule)
+	rule := d.rule
+	e.drop(rule)
+	t.put(rule, e)
 }
 
 // unlink takes an entry out of the table.

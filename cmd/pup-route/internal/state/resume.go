@@ -79,9 +79,11 @@ func (t *Table) reconcile(e *entry, now int64) {
 			continue
 		case !r.Together.Cause:
 			d.wait = part
+			t.put(d.rule, e)
 			t.noted(d, r, e, false)
 		case d.wait == part && !slices.ContainsFunc(e.wholes, func(w *whole) bool { return w.key.rule == d.rule && w.e != nil && w.e.debt(d.rule) != nil }):
 			d.wait = now + int64(r.Together.Within)
+			t.put(d.rule, e)
 			t.noted(d, r, e, false)
 		}
 		i++

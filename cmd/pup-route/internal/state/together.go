@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -39,8 +40,55 @@ type whole struct {
 	key     wholeKey
 	e       *entry // what the hook was told of it; nil: nothing
 	members int
-	begun   int64           // its last problem
-	parts   map[*entry]bool // members with a problem that the hook would hear of
+	begun   int64            // its last problem
+	parts   map[*entry]place // members with a problem that the hook would hear of
+	counts  [places][statuses]int32
+}
+
+// A place is how a member with a problem stands to the whole.
+type place struct {
+	how  how
+	told Status
+}
+
+type how uint8
+
+// Whether a hook hears of a member by itself, or its problem waits, or is told
+// with the whole.
+const (
+	byItself how = iota
+	waits
+	withWhole
+	places
+)
+
+// put notes how a member stands; a nil debt is that of one without a problem.
+func (w *whole) put(e *entry, d *debt) {
+	if old, ok := w.parts[e]; ok {
+		w.counts[old.how][old.told]--
+		delete(w.parts, e)
+	}
+	if d == nil {
+		return
+	}
+	p := place{byItself, d.told}
+	switch {
+	case d.wait == part:
+		p.how = withWhole
+	case d.wait > 0:
+		p.how = waits
+	}
+	w.parts[e] = p
+	w.counts[p.how][p.told]++
+}
+
+// put notes in all that the name is a part of for a rule how it stands there.
+func (t *Table) put(rule int, e *entry) {
+	for _, w := range e.wholes {
+		if w.key.rule == rule {
+			w.put(e, e.debt(rule))
+		}
+	}
 }
 
 // byHook begins the vantage of an entry that stands for several names; the
@@ -64,8 +112,8 @@ func (w *whole) total(r *Rule) int { return max(w.members, len(r.Together.Names)
 // that it stands for.
 func (w *whole) failing(t *Table) (entries []*entry) {
 	cause := t.rules[w.key.rule].Together.Cause
-	for e := range w.parts {
-		if d := e.debt(w.key.rule); d != nil && (!cause || d.wait == part) {
+	for e, p := range w.parts {
+		if !cause || p.how == withWhole {
 			entries = append(entries, e)
 		}
 	}
@@ -75,10 +123,8 @@ func (w *whole) failing(t *Table) (entries []*entry) {
 
 // waiting counts the members whose problem waits for others.
 func (w *whole) waiting() (n int) {
-	for e := range w.parts {
-		if d := e.debt(w.key.rule); d != nil && d.wait > 0 {
-			n++
-		}
+	for _, count := range w.counts[waits] {
+		n += int(count)
 	}
 	return n
 }
@@ -105,10 +151,9 @@ func (w *whole) status(t *Table) (s Status, count int) {
 		if !r.Becomes.Has(s) {
 			continue // an earlier configuration told it
 		}
-		for _, e := range w.failing(t) {
-			if e.debt(w.key.rule).told == s {
-				count++
-			}
+		count += int(w.counts[withWhole][s])
+		if !r.Together.Cause {
+			count += int(w.counts[byItself][s])
 		}
 		if count >= n {
 			return s, count
@@ -200,22 +245,20 @@ func (t *Table) joinAll(e *entry) {
 func (t *Table) join(e *entry, key wholeKey) {
 	w := t.wholes[key]
 	if w == nil {
-		w = &whole{key: key, parts: map[*entry]bool{}}
+		w = &whole{key: key, parts: map[*entry]place{}}
 		t.wholes[key] = w
 	}
 	if !slices.Contains(e.wholes, w) {
 		e.wholes = append(e.wholes, w)
 		w.members++
 	}
-	if e.debt(key.rule) != nil {
-		w.parts[e] = true
-	}
+	w.put(e, e.debt(key.rule))
 }
 
 // quit takes a name out of all that it is a part of.
 func (t *Table) quit(e *entry) {
 	for _, w := range e.wholes {
-		delete(w.parts, e)
+		w.put(e, nil)
 		w.members--
 	}
 	e.wholes = nil
@@ -275,6 +318,7 @@ func (t *Table) decide(d *debt, e *entry, run streak, now int64) {
 		return
 	}
 	d.wait = alone
+	t.put(i, e)
 	if r.Repeat > 0 {
 		d.remind = now + int64(r.Repeat)
 	}
@@ -291,9 +335,10 @@ func (t *Table) blame(w *whole, last *entry, now int64) {
 		last.again = e.again
 		return
 	}
-	for m := range w.parts {
-		if d := m.debt(i); d.wait > 0 {
-			d.wait = part
+	for m, p := range maps.Clone(w.parts) {
+		if p.how == waits {
+			m.debt(i).wait = part
+			t.put(i, m)
 		}
 	}
 	for _, m := range w.failing(t) {
@@ -315,17 +360,11 @@ func (w *whole) begin(now int64) int64 {
 
 // weighAll is called when what a hook was told of a name has changed.
 func (t *Table) weighAll(rule int, e *entry, now int64) {
-	has := e.debt(rule) != nil
+	t.put(rule, e)
 	for _, w := range e.wholes {
-		if w.key.rule != rule {
-			continue
+		if w.key.rule == rule {
+			t.weigh(w, e.line, now)
 		}
-		if has {
-			w.parts[e] = true
-		} else {
-			delete(w.parts, e)
-		}
-		t.weigh(w, e.line, now)
 	}
 }
 
@@ -407,6 +446,7 @@ func (t *Table) free(w *whole, now int64) {
 	for _, e := range w.failing(t) {
 		d := e.debt(w.key.rule)
 		d.wait = now + int64(r.Together.Within)
+		t.put(w.key.rule, e)
 		t.noted(d, r, e, false)
 		t.because(w.key.rule, e, now, w.key.name+" is over; it waits "+r.Together.Within.String()+" for its own end")
 		t.schedule(e, now)
