@@ -57,7 +57,7 @@ func TestQuorumModel(t *testing.T) {
 		kind             string
 		status, previous Status
 	}
-	for seed := range uint64(500) {
+	for seed := range uint64(200) {
 		rnd := rand.New(rand.NewPCG(seed, 2))
 		s := story{rnd: rnd}
 		rule := s.rule("h")
@@ -209,7 +209,7 @@ func recount(table *Table) {
 // TestMembersModel: a hook with members has heard of a problem when, and only
 // when, so many of them have one as another hook hears of each.
 func TestMembersModel(t *testing.T) {
-	for seed := range uint64(300) {
+	for seed := range uint64(100) {
 		n := 1 + int(seed%4)
 		var named []string
 		for i := range 5 {
@@ -237,7 +237,7 @@ func TestMembersModel(t *testing.T) {
 func TestCommonCauseModel(t *testing.T) {
 	const within = 30 * time.Second
 	causes := 0
-	for seed := range uint64(300) {
+	for seed := range uint64(100) {
 		c := newCrowd(seed, &Together{Same: []string{"labels.net", "labels.pool"}, AtLeast: Share{Count: 3}, Cause: true, Within: within})
 		c.opens = func(e *Event) {
 			causes++
