@@ -29,6 +29,8 @@ A line is passed on first; then its hooks run, beside the stream. A hook that fa
 
 Lines of other types pass through. A line that can't be read is replaced by an *error* line, and the exit code at the end is 65. At the end of the input **pup-route** waits for its hooks. When nobody reads its output any more, it goes on running hooks until the end of the input.
 
+**pup-sched** numbers its lines. Results that do not arrive for longer than *gap_after* are reported by a line of type *error*, with the numbers, and on standard error; those that come after all are too. At the end of the input all that has not come is lost. Runs that **pup-sched** skipped itself have no number. A series of numbers is counted from its first beat; one that began before **pup-route** did, from the first number that comes. With a *spool*, a restart goes on counting.
+
 The clock is that of the input: each result moves it to its own time, never back, and while none comes it goes on by itself. So a recorded file is routed as it was when it was live.
 
 When hooks are slower than the results that call them, up to 16 MiB of events wait for them; then nothing is read until some have run. The pipe is the queue.`

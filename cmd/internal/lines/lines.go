@@ -38,7 +38,8 @@ type target struct {
 	Due       time.Time         `json:"due" doc:"When the run was due."`
 	Expires   time.Time         `json:"expires" doc:"When the run is no longer worth doing."`
 	Run       string            `json:"run" doc:"Identity of the run, derived from name and due time."`
-	Seq       int               `json:"seq" doc:"Counts the lines of one scheduler, from 1."`
+	Series    string            `json:"series" doc:"Which series of numbers seq belongs to: that of one run of one scheduler. Who counts lines can tell a restart from a loss by it."`
+	Seq       int               `json:"seq" doc:"Counts the target lines of a series, from 1."`
 	DependsOn []string          `json:"depends_on" doc:"Names of targets without which this one can't work. Copied to the result."`
 
 	Maintenance string `json:"maintenance" doc:"The maintenance window that is open at due. Copied to the result."`
@@ -98,6 +99,7 @@ type result struct {
 	Due       time.Time         `json:"due" doc:"From the target."`
 	LagMS     float64           `json:"lag_ms" doc:"How long after due the first attempt began."`
 	Run       string            `json:"run" doc:"From the target."`
+	Series    string            `json:"series" doc:"From the target."`
 	Seq       int               `json:"seq" doc:"From the target."`
 	DependsOn []string          `json:"depends_on" doc:"From the target."`
 
@@ -140,10 +142,11 @@ type beat struct {
 	V         int       `json:"v" doc:"Major version of the format: 1."`
 	Type      string    `json:"type" doc:"beat."`
 	Time      time.Time `json:"time" doc:"When it was written."`
+	Series    string    `json:"series" doc:"The series of numbers that the target lines of this scheduler have."`
 	EveryMS   float64   `json:"every_ms" doc:"When the next one is due."`
 	Targets   int       `json:"targets" doc:"How many targets are scheduled."`
-	Emitted   int       `json:"emitted" doc:"Target lines written since the start."`
-	Skipped   int       `json:"skipped" doc:"Runs that could not be written in time, since the start."`
+	Emitted   int       `json:"emitted" doc:"Target lines written since the start, and so the last number of the series."`
+	Skipped   int       `json:"skipped" doc:"Runs that could not be written in time, since the start. They have no number."`
 	BlockedMS float64   `json:"blocked_ms" doc:"Time spent waiting for the reader, since the start."`
 	LagMaxMS  float64   `json:"lag_max_ms" doc:"The longest that a line left after it was due, since the last beat."`
 	Probe     probeBeat `json:"probe" doc:"Added by pup-probe."`
@@ -167,6 +170,11 @@ type errorLine struct {
 	Name    string `json:"name" doc:"The target, where a hook failed."`
 	Hook    string `json:"hook" doc:"The hook that failed."`
 	Job     string `json:"job" doc:"The job that failed."`
+	Series  string `json:"series" doc:"The series of numbers in which results are missing."`
+	Vantage string `json:"vantage" doc:"The vantage whose results are missing."`
+	From    int    `json:"from" doc:"The first number that is missing."`
+	To      int    `json:"to" doc:"The last one."`
+	Count   int    `json:"count" doc:"How many are missing from the first to the last. Negative: so many that were reported as missing have come, so that the sum is what is lost."`
 }
 
 // A Doc describes one type of line.
@@ -184,7 +192,7 @@ func Docs() []Doc {
 		{wire.TypeEvent, "What a hook of pup-route reads.", schema.Of(event{})},
 		{"held", "Written by a dry run of pup-route only: a hook that is not called, and why.", schema.Of(held{})},
 		{wire.TypeBeat, "A sign of life. Written by pup-sched at a steady pace, completed by pup-probe, watched by pup-route.", schema.Of(beat{})},
-		{wire.TypeError, "Stands in the place of a line that can't be read, or reports a hook that failed.", schema.Of(errorLine{})},
+		{wire.TypeError, "Stands in the place of a line that can't be read, or reports a hook that failed, or results that did not arrive.", schema.Of(errorLine{})},
 	}
 }
 

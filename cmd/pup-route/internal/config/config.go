@@ -32,7 +32,10 @@ type Config struct {
 	Silences   string // "": none
 	Recheck    string // "": none
 	StaleAfter time.Duration
+	GapAfter   time.Duration // 0: nobody counts results
 	Hooks      []Hook
+
+	gapGiven bool
 }
 
 // A Hook is a command and when to run it.
@@ -76,7 +79,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Load reads the files and the flags of --on, in this order. The error joins
 // all mistakes that were found.
 func Load(files, flags []string, o Options) (*Config, error) {
-	c := &Config{}
+	c := &Config{GapAfter: time.Duration(defaults.GapAfter)}
 	var errs []error
 	names := map[string]string{}
 	for _, file := range files {
@@ -133,6 +136,7 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 		Silences   string            `json:"silences"`
 		Recheck    string            `json:"recheck"`
 		StaleAfter wire.Duration     `json:"stale_after"`
+		GapAfter   *wire.Duration    `json:"gap_after"`
 		Hook       []json.RawMessage `json:"hook"`
 	}
 	if err := json.Unmarshal(raw, &parts); err != nil {
@@ -143,6 +147,12 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 			return []error{at("stale_after", errors.New("stale_after has been given by another file"))}
 		}
 		c.StaleAfter = time.Duration(parts.StaleAfter)
+	}
+	if parts.GapAfter != nil {
+		if c.gapGiven {
+			return []error{at("gap_after", errors.New("gap_after has been given by another file"))}
+		}
+		c.GapAfter, c.gapGiven = time.Duration(*parts.GapAfter), true
 	}
 	for _, once := range []struct {
 		key, value string

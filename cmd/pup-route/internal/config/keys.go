@@ -15,6 +15,7 @@ type keys struct {
 	Silences   string        `json:"silences" doc:"A directory of silences: while one holds, hooks do not hear of new problems and get no reminders, but hear of the end of what they have heard of. It is looked at every few seconds."`
 	Recheck    string        `json:"recheck" doc:"The FIFO that pup-sched --control reads. A hook that answers recheck has a name checked at once."`
 	StaleAfter wire.Duration `json:"stale_after" doc:"A name is stale when it has had no result for so long. Absent: twice what the member every of its last result says, and its timeout, 10s if that is not said; a name whose results do not say every is never stale."`
+	GapAfter   wire.Duration `json:"gap_after" doc:"How late a result may be, as slow checks are, before it counts as lost: pup-sched numbers its lines, and a gap in the numbers is reported, in a line of type error. 0s: nobody counts, as it has to be where a filter takes results out on the way."`
 	Hook       []hookKeys    `json:"hook" doc:"A command and when to run it."`
 }
 
@@ -62,7 +63,10 @@ type limitKeys struct {
 	CPUSeconds int `json:"cpu_seconds" min:"0" doc:"CPU time."`
 }
 
-// hookDefaults are the values of keys that are not given.
+// defaults are the values of keys that are not given.
+var defaults = keys{GapAfter: wire.Duration(60 * seconds)}
+
+// hookDefaults are those of a hook.
 var hookDefaults = hookKeys{
 	Input:         "stdin",
 	Timeout:       wire.Duration(30 * seconds),
@@ -77,7 +81,7 @@ var hookDefaults = hookKeys{
 }
 
 // Field describes the file, for the manual.
-func Field() schema.Field { return schema.Of(keys{}) }
+func Field() schema.Field { return schema.Of(defaults) }
 
 // HookField describes a hook, for the manual.
 func HookField() schema.Field { return schema.Of(hookDefaults) }

@@ -16,6 +16,7 @@ import (
 	"pup/cmd/internal/ndjson"
 	"pup/cmd/internal/wire"
 	"pup/cmd/pup-route/internal/config"
+	"pup/cmd/pup-route/internal/gap"
 	"pup/cmd/pup-route/internal/hook"
 	"pup/cmd/pup-route/internal/queue"
 	"pup/cmd/pup-route/internal/spool"
@@ -75,6 +76,8 @@ type router struct {
 	ready   bool      // the first line has come
 	beatDue time.Time // when the input is lost, unless a beat comes; zero: there are no beats
 
+	gaps     *gap.Tracker
+	missing  []gap.Gap // not told yet
 	silences silences
 	said     map[string]string // why hooks were not called, in a dry run
 }
@@ -97,6 +100,7 @@ func Run(in io.Reader, out, errs io.Writer, o Options) (Summary, error) {
 		ended:   make(chan ended),
 		stream:  map[string]*hook.Process{},
 		worst:   wire.Up,
+		gaps:    gap.New(o.Config.GapAfter),
 	}
 	r.fields.take = r.fields.member
 	r.table = state.New(r.event, r.noted)
@@ -158,6 +162,7 @@ func (r *router) use(c *config.Config) {
 	}
 	r.Config = c
 	r.table.SetRules(rules, c.StaleAfter, moved)
+	r.gaps.SetPatience(c.GapAfter)
 	r.silences.looked = time.Time{}
 	r.look()
 }
@@ -324,6 +329,7 @@ func (r *router) finish(err error) {
 	if err != io.EOF {
 		r.fail("read the input", err)
 	}
+	r.missing = append(r.missing, r.gaps.Due(r.clock.now(), true)...)
 	if !r.DryRun {
 		r.inputLost("the input has ended", r.clock.now())
 	}

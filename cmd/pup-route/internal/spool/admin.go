@@ -18,6 +18,8 @@ type nobody struct{}
 func (nobody) Name(state.Memory) {}
 func (nobody) Note(state.Note)   {}
 
+func (nobody) Kept(string, []byte) error { return nil }
+
 func (nobody) Result([]byte, time.Time, time.Time) {}
 
 // List returns the jobs that are open and those that were put aside. It only
@@ -27,7 +29,7 @@ func List(dir string) (open, dead []*Job, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s := &Spool{dir: dir, jobs: map[string]*Job{}}
+	s := &Spool{dir: dir, jobs: map[string]*Job{}, kept: map[string][]byte{}}
 	if len(found) > 0 {
 		path := s.path(found[len(found)-1])
 		text, err := os.ReadFile(path)

@@ -21,6 +21,7 @@ const (
 	kindName   = 'S' // JSON, newline, line: the memory of a name, at the start of a journal
 	kindJob    = 'J' // JSON, newline, event: a job
 	kindRetry  = 'R' // JSON: a job runs again later
+	kindKept   = 'K' // JSON key, newline, value; no value: forgotten
 	kindDone   = 'D' // the identifier of a job that is no more
 	kindCommit = 'C' // how much input the batch took, uint64, and its crc32c
 )
