@@ -78,6 +78,10 @@ Exit status 0: done. 75, a signal, the time-out, or a command that can't be star
 
 Calls of a hook for one name never overlap and keep their order. Calls for other names, and other hooks, do not wait for them.
 
+## Diagnosis
+
+A [[diagnose]] command looks closer while the problem is fresh: it runs at the first bad result of a name, once for each problem, before *after* confirms it and somebody is told. It gets an event called *diagnose*, as a hook does. What it prints, 4 KiB at most for all of them, escaped, is in the member *diagnosis* of every event that tells of the problem. A hook waits for it, *diagnose_wait* at most; measuring does not. It ends when the name is up again before anybody was told, and is not run for what nobody would hear of: in maintenance, silence, or while what the name depends on is not up. With a *spool*, what was found survives a restart; a command that had not ended by then is not run again.
+
 ## Silences
 
 A silence is a file NAME.toml in the directory that *silences* names. While it holds, hooks do not hear of new problems that it covers, and get no reminders; they do hear of the end of what they have heard of. When it has ended, they hear of what is still wrong.
@@ -89,6 +93,11 @@ A silence is a file NAME.toml in the directory that *silences* names. While it h
 With *incident* it acknowledges one incident. To lift a silence, remove the file. Two members of a result work in the same way: *maintenance*, which **pup-sched** adds while a window is open, and *depends_on*, names of other targets that are not up.
 
 ## Keys
+
+`
+
+// diagnoseKeysPage stands before the keys of a diagnose command.
+const diagnoseKeysPage = `## Keys of [[diagnose]]
 
 `
 

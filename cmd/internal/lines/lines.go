@@ -113,7 +113,7 @@ type event struct {
 	V        int             `json:"v" doc:"Major version of the format: 1."`
 	Type     string          `json:"type" doc:"event."`
 	Name     string          `json:"name" doc:"The target."`
-	Event    string          `json:"event" doc:"What happened: the new status, recovered, reminder, flapping or stale; input-lost when results and beats stay away; group for several events together."`
+	Event    string          `json:"event" doc:"What happened: the new status, recovered, reminder, flapping or stale; diagnose for a diagnose command; input-lost when results and beats stay away; group for several events together."`
 	Status   string          `json:"status" enum:"up,degraded,down,unknown" doc:"The status now."`
 	Previous string          `json:"previous" doc:"The status before."`
 	Time     time.Time       `json:"time" doc:"When it happened, on the clock of the results."`
@@ -126,6 +126,17 @@ type event struct {
 	Hook     string          `json:"hook" doc:"The hook that gets the event."`
 	Events   []any           `json:"events" doc:"Of a group: its events."`
 	Result   json.RawMessage `json:"result" doc:"The result that caused it, as it came."`
+
+	Diagnosis []finding `json:"diagnosis" doc:"What diagnose commands found at the first bad result of the name."`
+}
+
+type finding struct {
+	Name      string   `json:"name" doc:"The diagnose command."`
+	Exit      int      `json:"exit" doc:"Its exit status."`
+	MS        float64  `json:"ms" doc:"How long it took."`
+	Output    string   `json:"output" doc:"The end of what it printed."`
+	Error     string   `json:"error" doc:"Why it found nothing: it was ended, was not run, or had not ended yet."`
+	Truncated []string `json:"truncated" doc:"output, where its beginning was left out."`
 }
 
 type held struct {

@@ -34,6 +34,9 @@ type Config struct {
 	StaleAfter time.Duration
 	GapAfter   time.Duration // 0: nobody counts results
 	Hooks      []Hook
+	Diagnoses  []Hook // of their rules, only Becomes is used
+
+	DiagnoseWait time.Duration
 
 	gapGiven bool
 }
@@ -79,7 +82,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Load reads the files and the flags of --on, in this order. The error joins
 // all mistakes that were found.
 func Load(files, flags []string, o Options) (*Config, error) {
-	c := &Config{GapAfter: time.Duration(defaults.GapAfter)}
+	c := &Config{GapAfter: time.Duration(defaults.GapAfter), DiagnoseWait: time.Duration(defaults.DiagnoseWait)}
 	var errs []error
 	names := map[string]string{}
 	for _, file := range files {
@@ -138,6 +141,8 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 		StaleAfter wire.Duration     `json:"stale_after"`
 		GapAfter   *wire.Duration    `json:"gap_after"`
 		Hook       []json.RawMessage `json:"hook"`
+		Diagnose   []json.RawMessage `json:"diagnose"`
+		Wait       *wire.Duration    `json:"diagnose_wait"`
 	}
 	if err := json.Unmarshal(raw, &parts); err != nil {
 		return []error{at("", err)}
@@ -147,6 +152,9 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 			return []error{at("stale_after", errors.New("stale_after has been given by another file"))}
 		}
 		c.StaleAfter = time.Duration(parts.StaleAfter)
+	}
+	if parts.Wait != nil {
+		c.DiagnoseWait = time.Duration(*parts.Wait)
 	}
 	if parts.GapAfter != nil {
 		if c.gapGiven {
@@ -186,7 +194,7 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 			errs = append(errs, at(path, err))
 		}
 	}
-	return errs
+	return append(errs, c.loadDiagnoses(file, parts.Diagnose, lines, o, names)...)
 }
 
 // A keyError is a mistake in the value of a key.

@@ -17,6 +17,9 @@ type keys struct {
 	StaleAfter wire.Duration `json:"stale_after" doc:"A name is stale when it has had no result for so long. Absent: twice what the member every of its last result says, and its timeout, 10s if that is not said; a name whose results do not say every is never stale."`
 	GapAfter   wire.Duration `json:"gap_after" doc:"How late a result may be, as slow checks are, before it counts as lost: pup-sched numbers its lines, and a gap in the numbers is reported, in a line of type error. 0s: nobody counts, as it has to be where a filter takes results out on the way."`
 	Hook       []hookKeys    `json:"hook" doc:"A command and when to run it."`
+
+	Diagnose     []diagnoseKeys `json:"diagnose" doc:"A command to run at the first bad result of a name, before anybody is told."`
+	DiagnoseWait wire.Duration  `json:"diagnose_wait" doc:"How long a hook waits for what diagnose commands find, at most. What they find later is in later events."`
 }
 
 type hookKeys struct {
@@ -64,7 +67,7 @@ type limitKeys struct {
 }
 
 // defaults are the values of keys that are not given.
-var defaults = keys{GapAfter: wire.Duration(60 * seconds)}
+var defaults = keys{GapAfter: wire.Duration(60 * seconds), DiagnoseWait: wire.Duration(5 * seconds)}
 
 // hookDefaults are those of a hook.
 var hookDefaults = hookKeys{

@@ -23,6 +23,7 @@ const program = "pup-route"
 type call struct {
 	hook *config.Hook
 	job  *spool.Job
+	bare []byte              // the event without what diagnose commands found, while that is waited for
 	more []*queue.Job[*call] // gathered with it, while it runs
 }
 
@@ -44,6 +45,11 @@ func (r *router) event(e *state.Event) {
 		r.add(line)
 		return
 	}
+	bare := line
+	t := r.troubles[e.Name+"\x00"+e.Vantage]
+	if t != nil && tells(e.Kind) {
+		line = t.attach(line, unfinished)
+	}
 	key := e.Name + "\x00" + e.Vantage
 	if h.Command.Input == hook.Stream || h.Group > 0 {
 		key = ""
@@ -54,7 +60,11 @@ func (r *router) event(e *state.Event) {
 			r.fail("write the spool", err)
 		}
 	}
-	r.pending = append(r.pending, r.queued(h, j))
+	q := r.queued(h, j)
+	if t != nil && t.awaited(e.Kind) {
+		r.hold(t, q, bare)
+	}
+	r.pending = append(r.pending, q)
 }
 
 func (r *router) queued(h *config.Hook, j *spool.Job) *queue.Job[*call] {

@@ -76,6 +76,7 @@ type router struct {
 	ready   bool      // the first line has come
 	beatDue time.Time // when the input is lost, unless a beat comes; zero: there are no beats
 
+	diagnosis
 	gaps     *gap.Tracker
 	missing  []gap.Gap // not told yet
 	silences silences
@@ -100,11 +101,14 @@ func Run(in io.Reader, out, errs io.Writer, o Options) (Summary, error) {
 		ended:   make(chan ended),
 		stream:  map[string]*hook.Process{},
 		worst:   wire.Up,
-		gaps:    gap.New(o.Config.GapAfter),
+
+		diagnosis: newDiagnosis(),
+		gaps:      gap.New(o.Config.GapAfter),
 	}
 	r.fields.take = r.fields.member
 	r.table = state.New(r.event, r.noted)
 	r.table.Gate = r.gate
+	r.table.Follower = (*follower)(r)
 	if o.DryRun {
 		r.said = map[string]string{}
 		r.table.Why = r.why
@@ -158,6 +162,11 @@ func (r *router) use(c *config.Config) {
 	for i := range c.Hooks {
 		if h := &c.Hooks[i]; h.Lacks != nil {
 			r.log.printf("hook %s: %v; it runs without", h.Name, h.Lacks)
+		}
+	}
+	for i := range c.Diagnoses {
+		if d := &c.Diagnoses[i]; d.Lacks != nil {
+			r.log.printf("diagnose %s: %v; it runs without", d.Name, d.Lacks)
 		}
 	}
 	r.Config = c
@@ -229,7 +238,7 @@ func (r *router) loop(in *intake) {
 		over = time.After(r.Grace)
 	}
 	r.start()
-	for now == reading || r.queue.Running() > 0 || now == draining && (r.queue.Ready() || r.taken != nil) {
+	for now == reading || r.queue.Running() > 0 || r.examining() || now == draining && (r.queue.Ready() || r.taken != nil || r.holding()) {
 		r.clock.tick(r.Wall())
 		timer.Reset(r.wait(now))
 		from := in.batches
@@ -242,6 +251,8 @@ func (r *router) loop(in *intake) {
 			r.take(b)
 		case e := <-r.ended:
 			r.done(e, now)
+		case e := <-r.examined:
+			r.found(e)
 		case <-timer.C:
 			r.clock.tick(r.Wall())
 			r.tick(now)
@@ -254,6 +265,7 @@ func (r *router) loop(in *intake) {
 				halt()
 			default:
 				r.stop.Kill()
+				r.abandon(true)
 			}
 		case <-over:
 			r.stop.Ask()
@@ -269,7 +281,11 @@ func (r *router) loop(in *intake) {
 		if r.failure != nil && now != stopping {
 			halt()
 		}
+		if now == stopping || now == draining && !r.holding() {
+			r.abandon(false)
+		}
 		if now != stopping {
+			r.examine()
 			if r.hurry { // what failed and is kept stays for the next run
 				r.queue.Hurry(r.spool == nil)
 			}
@@ -307,12 +323,16 @@ func (r *router) wait(now phase) time.Duration {
 	if r.Config.Silences != "" {
 		d = min(d, silencesEvery)
 	}
+	if now != stopping && r.holding() {
+		d = min(d, r.awaiting[0].until.Sub(r.Wall()))
+	}
 	return max(0, d)
 }
 
 // tick does what is due.
 func (r *router) tick(now phase) {
 	r.look()
+	r.overdue()
 	if now == reading && !r.DryRun {
 		r.advance(r.clock.now())
 	}

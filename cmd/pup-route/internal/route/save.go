@@ -22,6 +22,7 @@ func (r *router) open(in io.Reader) (source, error) {
 	}
 	r.spool = s
 	r.gaps.Resume(r.clock.now())
+	r.sweep()
 	for _, j := range s.Jobs() {
 		r.reopen(j)
 	}
@@ -81,8 +82,11 @@ func (c *recovery) Result(line []byte, clock, wall time.Time) {
 
 func (c *recovery) Kept(key string, value []byte) error {
 	kind, rest, _ := strings.Cut(key, "\x00")
-	if kind == keptGaps {
+	switch kind {
+	case keptGaps:
 		return c.r.gaps.Restore(rest, value)
+	case keptTrouble:
+		return c.r.recall(rest, value)
 	}
 	return nil // of a newer version
 }

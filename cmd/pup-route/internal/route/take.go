@@ -102,6 +102,7 @@ func (r *router) settle() *batch {
 	for _, j := range r.pending {
 		r.queue.Add(j)
 	}
+	r.admit()
 	clear(r.pending)
 	r.pending = r.pending[:0]
 	r.taken = nil

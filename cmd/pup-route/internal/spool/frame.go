@@ -20,6 +20,7 @@ const (
 	kindNote   = 'N' // JSON: what a hook has been told of a name
 	kindName   = 'S' // JSON, newline, line: the memory of a name, at the start of a journal
 	kindJob    = 'J' // JSON, newline, event: a job
+	kindEvent  = 'E' // JSON identifier, newline, event: in place of what a job had
 	kindRetry  = 'R' // JSON: a job runs again later
 	kindKept   = 'K' // JSON key, newline, value; no value: forgotten
 	kindDone   = 'D' // the identifier of a job that is no more

@@ -311,6 +311,15 @@ func (s *Spool) apply(kind byte, payload []byte, h Handler) error {
 		}
 		j.Event = line
 		s.add(&j)
+	case kindEvent:
+		var id string
+		line, err := split(payload, &id)
+		if err != nil {
+			return err
+		}
+		if j := s.jobs[id]; j != nil {
+			j.Event = line
+		}
 	case kindKept:
 		var key string
 		value, err := split(payload, &key)
@@ -400,6 +409,16 @@ func (s *Spool) keep(key string, value []byte) {
 		return
 	}
 	s.kept[key] = value
+}
+
+// Event notes that the job has another event line.
+func (s *Spool) Event(j *Job) error {
+	b, err := json.Marshal(j.ID)
+	if err != nil {
+		return err
+	}
+	s.buf = appendFrame(s.buf, kindEvent, b, newline, j.Event)
+	return nil
 }
 
 // Retry notes that the job runs again.

@@ -237,8 +237,9 @@ type Table struct {
 	emit       func(*Event)
 	note       func(*Note)
 
-	Gate Gate                                                        // nil: every hook may hear of everything
-	Why  func(rule int, name, vantage, reason string, now time.Time) // is told why a hook is not called; nil: nobody is
+	Follower Follower                                                    // nil: nobody follows
+	Gate     Gate                                                        // nil: every hook may hear of everything
+	Why      func(rule int, name, vantage, reason string, now time.Time) // is told why a hook is not called; nil: nobody is
 }
 
 // New returns an empty table. Emit is called for every event, in order;
@@ -287,13 +288,17 @@ func (t *Table) Observe(r *Result, now time.Time) bool {
 		return false
 	}
 	n := now.UnixNano()
-	verdict, known := e.verdict, e.known
+	verdict, known, quiet := e.verdict, e.known, e.quiet()
 	t.take(e, r, n)
+	t.follow(e, r.Status, n)
 	for _, i := range t.always {
 		t.result(i, e, r, verdict, known, n)
 	}
 	if !e.quiet() {
 		t.judge(e, n)
+	}
+	if !quiet {
+		t.over(e)
 	}
 	t.schedule(e, n)
 	return true

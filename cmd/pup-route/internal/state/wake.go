@@ -111,6 +111,7 @@ func (t *Table) Advance(now time.Time) {
 		}
 		if !e.quiet() {
 			t.judge(e, until)
+			t.over(e)
 		}
 		t.schedule(e, until)
 	}
