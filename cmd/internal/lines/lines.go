@@ -127,7 +127,8 @@ type event struct {
 	Events   []any           `json:"events" doc:"Of a group: its events."`
 	Result   json.RawMessage `json:"result" doc:"The result that caused it, as it came."`
 
-	Diagnosis []finding `json:"diagnosis" doc:"What diagnose commands found at the first bad result of the name."`
+	Labels    map[string]string `json:"labels" doc:"What hooks have answered as label, as long as the problem lasts. Those of the target are in result."`
+	Diagnosis []finding         `json:"diagnosis" doc:"What diagnose commands found at the first bad result of the name."`
 }
 
 type finding struct {

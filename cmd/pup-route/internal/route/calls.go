@@ -45,10 +45,13 @@ func (r *router) event(e *state.Event) {
 		r.add(line)
 		return
 	}
-	bare := line
 	t := r.troubles[e.Name+"\x00"+e.Vantage]
-	if t != nil && tells(e.Kind) {
-		line = t.attach(line, unfinished)
+	bare := line
+	if t != nil {
+		bare = t.labeled(line)
+		if line = bare; tells(e.Kind) {
+			line = t.attach(bare, unfinished)
+		}
 	}
 	key := e.Name + "\x00" + e.Vantage
 	if h.Command.Input == hook.Stream || h.Group > 0 {
@@ -126,6 +129,9 @@ func (r *router) done(e ended, now phase) {
 	if e.outcome.Err == nil {
 		if c.hook.Command.Answers {
 			r.answered(j, e.outcome.Answer)
+			for _, m := range c.more {
+				r.answered(m.Load.job, e.outcome.Answer)
+			}
 		}
 		r.gone(e.job)
 		return

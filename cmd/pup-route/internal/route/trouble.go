@@ -15,7 +15,8 @@ import (
 // A trouble is what we know of a name's problem beside its state. It goes
 // into the events of the problem, and is forgotten when that is over.
 type trouble struct {
-	Found []*finding `json:"found,omitempty"` // by each diagnose command that was run
+	Found  []*finding        `json:"found,omitempty"`  // by each diagnose command that was run
+	Labels map[string]string `json:"labels,omitempty"` // that hooks gave it
 
 	name, vantage string
 	held          []*queue.Job[*call] // wait for what is pending
