@@ -17,6 +17,7 @@ func manual() *cmdline.Program {
 		Exits: []int{cmdline.OK, cmdline.Degraded, cmdline.Down, cmdline.Unknown, cmdline.Usage, cmdline.Data, cmdline.Bug, cmdline.IO, cmdline.Config},
 		Sections: []cmdline.Section{
 			{Title: "THE PROMISE", Text: promise},
+			{Title: "SILENCES", Text: silencing},
 			{Title: "SIGNALS", Text: signals},
 		},
 		SeeAlso: []string{"pup-hooks(5)", "pup-sched(1)", "pup-probe(1)", "pup-lines(5)"},
@@ -40,6 +41,14 @@ const promise = `With a *spool*: a result is accepted when its journal entry is 
 With and without a spool: who has heard of a problem hears of its end exactly once, through maintenance, silence, dependency, flapping, reload and, with a spool, restart. A hook that is taken out of the configuration hears of nothing any more.
 
 A spool belongs to one **pup-route** at a time. **pup-route spool** *list*, *retry* and *drop* show and mend what it holds, also while another has it.`
+
+const silencing = `A silence is a file in the directory that *silences* in the file of hooks names, see **pup-hooks**(5). **pup-route silence** *add*, *list* and *remove* write such files, list them, a line of JSON each with *state*, which is pending, active or expired, and remove them by name, or with **--expired**. **pup-route ack** acknowledges the problems that names have now; which these are it reads from the spool, or it is told by **--incident**. A running **pup-route** sees all of it within 5 seconds. Flags come before the file of hooks:
+
+**--for** *DURATION* or **--until** *TIME* say when it ends; an acknowledgement ends after a day if neither is given, and with its problem. **--from** *TIME*: when it begins. **--when** *EXPRESSION*, **--hook** *NAME* and the names behind the file say what it covers. **--reason** and **--by** are for people.
+
+    pup-route silence add --for 2h --reason 'new disks' hooks.toml db1 db2
+    pup-route silence add --until 2026-11-22T07:00:00Z --when 'labels.team == "db"' hooks.toml
+    pup-route ack --reason 'on it' hooks.toml www`
 
 const signals = `SIGTERM and SIGINT: nothing more is read and no hook is started; running ones have **--grace** to end. A second one ends them at once. SIGHUP: the configuration is read again; it is taken as a whole, or, where it has a mistake, not at all.`
 
@@ -90,7 +99,7 @@ A silence is a file NAME.toml in the directory that *silences* names. While it h
     until  = 2026-11-22T07:00:00Z
     reason = "new disks"
 
-With *incident* it acknowledges one incident. To lift a silence, remove the file. Two members of a result work in the same way: *maintenance*, which **pup-sched** adds while a window is open, and *depends_on*, names of other targets that are not up.
+With *incident* it acknowledges one incident. To lift a silence, remove the file. **pup-route silence** and **pup-route ack** write such files, see **pup-route**(1). Two members of a result work in the same way: *maintenance*, which **pup-sched** adds while a window is open, and *depends_on*, names of other targets that are not up.
 
 ## Keys
 

@@ -98,6 +98,7 @@ type silenceKeys struct {
 	Hooks    []string  `json:"hooks" doc:"Names of hooks; absent: all."`
 	Incident string    `json:"incident" doc:"Only this incident: an acknowledgement. It ends with the incident."`
 	Reason   string    `json:"reason" doc:"Why, for people."`
+	By       string    `json:"by" doc:"Whose it is, for people."`
 }
 
 // SilenceField describes a silence, for the manual.

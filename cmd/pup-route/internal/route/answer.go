@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -81,12 +79,8 @@ func (r *router) silence(j *spool.Job, name string, d time.Duration, ack bool) e
 		r.silences.own = append(r.silences.own, s)
 		return nil
 	}
-	text := fmt.Sprintf("until = %s\nreason = %q\nnames = [%s]\n", s.Until.UTC().Format(time.RFC3339), s.Reason, ndjson.AppendString(nil, j.Name))
-	if ack {
-		text += fmt.Sprintf("incident = %q\n", s.Incident)
-	}
 	r.silences.looked = time.Time{}
-	return os.WriteFile(filepath.Join(r.Config.Silences, s.File), []byte(text), 0o644)
+	return config.WriteSilence(r.Config.Silences, &s)
 }
 
 // recheck asks pup-sched to have a name checked at once. Nothing is waited
