@@ -81,6 +81,8 @@ One line of type event, see **pup-lines**(5), on standard input, with the result
 
 The environment is made from nothing: PATH, LANG, HOME, TZ, with a user USER and LOGNAME, and what *env* says; PUP_HOOK, PUP_EVENT, PUP_STATUS, PUP_PREVIOUS, PUP_COUNT, PUP_INCIDENT; PUP_JOB; PUP_ATTEMPT, from 1; PUP_NAME, only where the name consists of letters, digits and any of ".\\_:@/-"; PUP_FILE with input = "file". No text from the network is among them, nor ever in the arguments: it is in the event line only. A hook runs in a session of its own, with no descriptors but the three standard ones.
 
+Where **pup-route** runs as root, the file of hooks and every command must belong to root, with all folders and symbolic links that lead to them, and nobody else may write them. The file is looked at when it is read, and a command again before each start: one that somebody else could have changed meanwhile is not run, and the call is tried again later.
+
 ## How a hook ends
 
 Exit status 0: done. 75, a signal, the time-out, or a command that can't be started: it is tried again, later and later. Any other status: it has failed. After *timeout* its process group gets SIGTERM, and SIGKILL after *grace*; so do processes that it leaves in its group.

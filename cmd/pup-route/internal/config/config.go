@@ -107,7 +107,7 @@ func Load(files, flags []string, o Options) (*Config, error) {
 func (c *Config) load(file string, o Options, names map[string]string) []error {
 	text, err := os.ReadFile(file)
 	if err == nil && o.Root {
-		err = trusted(file)
+		err = hook.Trusted(file)
 	}
 	if err != nil {
 		return []error{err}
@@ -281,8 +281,8 @@ func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]str
 		fail("command", err)
 	} else {
 		h.Command.Argv = append([]string{path}, k.Command[1:]...)
-		if o.Root {
-			fail("command", trusted(path))
+		if h.Command.Guard = o.Root; o.Root {
+			fail("command", hook.Trusted(path))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.Env)) {
