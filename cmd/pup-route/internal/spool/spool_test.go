@@ -365,3 +365,27 @@ func TestKeepsValues(t *testing.T) {
 		t.Errorf("after a new journal got %q\nwant %q", h.said, want)
 	}
 }
+
+func TestEventOfAJobIsReplaced(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := open(t, dir)
+	fill(t, s, 1, 3)
+	j := s.jobs["job1"]
+	j.Event = []byte(`{"n": 1, "found":"<&>"}`)
+	must(t, s.Event(j))
+	must(t, s.Event(&Job{ID: "none", Event: []byte("{}")}))
+	must(t, s.Write())
+	s.Close()
+	for _, what := range []string{"journal", "snapshot"} {
+		s, _ = open(t, dir)
+		jobs := s.Jobs()
+		if got, want := ids(jobs), "job1#0 job2#0 job3#0"; got != want {
+			t.Fatalf("%s: got %s want %s", what, got, want)
+		}
+		if got := string(jobs[0].Event) + string(jobs[1].Event); got != string(j.Event)+`{"n": 2, "t":"<&>"}` {
+			t.Errorf("%s: got %s", what, got)
+		}
+		must(t, s.Rotate(nil))
+		s.Close()
+	}
+}
