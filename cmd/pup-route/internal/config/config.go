@@ -38,7 +38,7 @@ type Config struct {
 
 	DiagnoseWait time.Duration
 
-	gapGiven bool
+	given map[string]bool // keys whose zero means something
 }
 
 // A Hook is a command and when to run it.
@@ -82,7 +82,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Load reads the files and the flags of --on, in this order. The error joins
 // all mistakes that were found.
 func Load(files, flags []string, o Options) (*Config, error) {
-	c := &Config{GapAfter: time.Duration(defaults.GapAfter), DiagnoseWait: time.Duration(defaults.DiagnoseWait)}
+	c := &Config{GapAfter: time.Duration(defaults.GapAfter), DiagnoseWait: time.Duration(defaults.DiagnoseWait), given: map[string]bool{}}
 	var errs []error
 	names := map[string]string{}
 	for _, file := range files {
@@ -153,14 +153,8 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 		}
 		c.StaleAfter = time.Duration(parts.StaleAfter)
 	}
-	if parts.Wait != nil {
-		c.DiagnoseWait = time.Duration(*parts.Wait)
-	}
-	if parts.GapAfter != nil {
-		if c.gapGiven {
-			return []error{at("gap_after", errors.New("gap_after has been given by another file"))}
-		}
-		c.GapAfter, c.gapGiven = time.Duration(*parts.GapAfter), true
+	if err := errors.Join(c.once("gap_after", parts.GapAfter, &c.GapAfter), c.once("diagnose_wait", parts.Wait, &c.DiagnoseWait)); err != nil {
+		return []error{at("", err)}
 	}
 	for _, once := range []struct {
 		key, value string
@@ -195,6 +189,21 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 		}
 	}
 	return append(errs, c.loadDiagnoses(file, parts.Diagnose, lines, o, names)...)
+}
+
+// once takes a time that one file may give.
+func (c *Config) once(key string, value *wire.Duration, to *time.Duration) error {
+	switch {
+	case value == nil:
+		return nil
+	case c.given[key]:
+		return fmt.Errorf("%s has been given by another file", key)
+	case *value < 0:
+		return fmt.Errorf("%s: must not be negative", key)
+	}
+	c.given[key] = true
+	*to = time.Duration(*value)
+	return nil
 }
 
 // A keyError is a mistake in the value of a key.
