@@ -100,6 +100,9 @@ func (t *Table) retire(d *debt, e *entry, reason string, now int64) {
 
 // unlink takes an entry out of the table.
 func (t *Table) unlink(e *entry) {
+	if t.Follower != nil {
+		t.Follower.Over(e.name, e.vantage)
+	}
 	t.quit(e)
 	if e.wake != 0 {
 		heap.Remove(&t.wakes, int(e.place))

@@ -210,8 +210,9 @@ type Table struct {
 
 	ForgetAfter time.Duration // a name of which nothing is heard for so long is forgotten; 0: never
 
-	Gate Gate                                                        // nil: every hook may hear of everything
-	Why  func(rule int, name, vantage, reason string, now time.Time) // is told why a hook is not called; nil: nobody is
+	Follower Follower                                                    // nil: nobody follows
+	Gate     Gate                                                        // nil: every hook may hear of everything
+	Why      func(rule int, name, vantage, reason string, now time.Time) // is told why a hook is not called; nil: nobody is
 }
 
 // New returns an empty table. Emit is called for every event, in order;
@@ -281,12 +282,14 @@ func (t *Table) Observe(r *Result, now time.Time) bool {
 		return false
 	}
 	n := now.UnixNano()
+	t.follow(e, r.Status, n)
 	for _, i := range t.always {
 		t.result(i, e, r, verdict, known, n)
 	}
 	if !e.quiet() {
 		t.judge(e, n)
 	}
+	t.over(e)
 	t.schedule(e, n)
 	t.vote(e, r, n, true)
 	return true

@@ -69,7 +69,7 @@ var mistakeTests = []struct{ name, text, want string }{
 	{"fact of another check", good + `expect = ["http.status == 200"]`, `4:11: in "http.status == 200": unknown name "http" | did you mean "tcp"?`},
 	{"no target", "[defaults]\nevery = \"1m\"\n", "0:0: no target | write one:\n        [[target]]\n        name = \"www\"\n        url  = \"https://www.example.org/\""},
 	{"default given twice", "defaults.every = \"1m\"\n" + good + "[defaults]\ntimeout = \"1s\"\n", `5:2: "defaults" has been defined on line 1`},
-	{"one mistake of the defaults", "[defaults]\nexpect = [\"nope\"]\n" + good + strings.Replace(good, `"a"`, `"b"`, 1), `2:11: in "nope": unknown name "nope" | did you mean "type"?`},
+	{"one mistake of the defaults", "[defaults]\nexpect = [\"nope\"]\n" + good + strings.Replace(good, `"a"`, `"b"`, 1), `2:11: in "nope": unknown name "nope" | did you mean "name"?`},
 	{"too long", good + `labels = { a = "` + strings.Repeat("x", 4000) + `" }`, `2:8: the line of the target takes up to 4403 bytes, and a line has at most 4096 | shorten its options, or allow longer lines with --max-record`},
 	{"unknown template", good + `use = ["wbe"]` + "\n[template.web]", `4:8: there is no template "wbe" | did you mean "web"?`},
 	{"template twice", good + "[template.web]\n[template.\"web\"]", `5:11: "web" has been defined on line 4`},
@@ -120,7 +120,7 @@ var mistakeTests = []struct{ name, text, want string }{
 6:7: url: names no port | write tcp://a:PORT
 7:9: every takes a duration, not an integer | write every = "30s" for seconds (units: ms, s, m, h, d, w)
 8:9: tcp.no: no such option
-9:11: in "nope": unknown name "nope" | did you mean "type"?
+9:11: in "nope": unknown name "nope" | did you mean "name"?
 9:19: expect takes a list of strings, and this element is an integer | write expect = ["…", "…"]
 10:16: label "a" takes a string, not an integer; write it in quotes
 10:19: "b c" can't name a label: use letters, digits and . _ -
