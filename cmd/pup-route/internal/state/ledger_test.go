@@ -301,7 +301,7 @@ func (s *story) check(t *testing.T, seed uint64) {
 // TestLedger: who has heard of a problem hears of its end, exactly once,
 // through conditions, gates, flapping, stale times and reloads.
 func TestLedger(t *testing.T) {
-	for seed := range uint64(300) {
+	for seed := range uint64(150) {
 		s := newStory(seed)
 		for range 60 {
 			s.step()
@@ -321,7 +321,7 @@ func TestLedger(t *testing.T) {
 // or from a snapshot, the hooks hear exactly the same. Gates stay as they are:
 // a restart asks them earlier than it would have been.
 func TestRestartIsInvisible(t *testing.T) {
-	for seed := range uint64(200) {
+	for seed := range uint64(60) {
 		whole, broken := newStory(seed), newStory(seed)
 		whole.still, broken.still = true, true
 		for i := range 40 {
