@@ -45,7 +45,7 @@ func (r *router) event(e *state.Event) {
 		r.add(line)
 		return
 	}
-	t := r.troubles[e.Name+"\x00"+e.Vantage]
+	t := r.troubleOf(e)
 	bare := line
 	if t != nil {
 		bare = t.labeled(line)

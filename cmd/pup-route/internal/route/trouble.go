@@ -121,6 +121,21 @@ func (r *router) trouble(name, vantage string) *trouble {
 	return t
 }
 
+// troubleOf finds what is known of the problem that an event is about; nil if
+// nothing is. Of what several vantages see, it is what is known as one of them
+// sees it.
+func (r *router) troubleOf(e *state.Event) *trouble {
+	if t := r.troubles[e.Name+"\x00"+e.Vantage]; t != nil {
+		return t
+	}
+	for _, v := range e.Seen {
+		if t := r.troubles[e.Name+"\x00"+v.Vantage]; t != nil {
+			return t
+		}
+	}
+	return nil
+}
+
 // keptTrouble begins the keys under which a spool keeps troubles.
 const keptTrouble = "trouble"
 

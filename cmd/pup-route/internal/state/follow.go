@@ -31,8 +31,16 @@ func (t *Table) over(e *entry) {
 }
 
 // Quiet reports that a name is up, or not known, and no hook believes
-// otherwise.
+// otherwise. Where only vantages see the name, and none is given, it is that
+// for all of them.
 func (t *Table) Quiet(name, vantage string) bool {
-	e := t.find(name, vantage)
-	return e == nil || e.quiet()
+	if e := t.find(name, vantage); e != nil || vantage != "" {
+		return e == nil || e.quiet()
+	}
+	for e := t.names[name]; e != nil; e = e.next {
+		if !e.quiet() {
+			return false
+		}
+	}
+	return true
 }
