@@ -180,6 +180,7 @@ type nobody struct{}
 func (nobody) Name(state.Memory)               {}
 func (nobody) Result(_ []byte, _, _ time.Time) {}
 func (nobody) Note(state.Note)                 {}
+func (nobody) Kept(string, []byte) error       { return nil }
 
 // BenchmarkRecover is the time to start with a journal of 1 GiB, all of it
 // results that go through the state once more. Goal: 3 s.

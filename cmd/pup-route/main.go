@@ -49,7 +49,7 @@ func program(std cmdline.Std) *cmdline.Program {
 			&cli.BoolFlag{Name: "sd-notify", Usage: "tell systemd that the pipe is ready at the first line, and feed its watchdog with each beat of pup-sched"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "do not show on standard error what hooks print"},
 		},
-		Commands: []*cli.Command{spoolCommand(std)},
+		Commands: []*cli.Command{spoolCommand(std), silenceCommand(std), ackCommand(std)},
 		Action:   func(c *cli.Context) error { return act(c, std) },
 	}
 	return p

@@ -38,7 +38,8 @@ type target struct {
 	Due       time.Time         `json:"due" doc:"When the run was due."`
 	Expires   time.Time         `json:"expires" doc:"When the run is no longer worth doing."`
 	Run       string            `json:"run" doc:"Identity of the run, derived from name and due time."`
-	Seq       int               `json:"seq" doc:"Counts the lines of one scheduler, from 1."`
+	Series    string            `json:"series" doc:"Which series of numbers seq belongs to: that of one run of one scheduler. Who counts lines can tell a restart from a loss by it."`
+	Seq       int               `json:"seq" doc:"Counts the target lines of a series, from 1."`
 	DependsOn []string          `json:"depends_on" doc:"Names of targets without which this one can't work. Copied to the result."`
 
 	Maintenance string `json:"maintenance" doc:"The maintenance window that is open at due. Copied to the result."`
@@ -98,6 +99,7 @@ type result struct {
 	Due       time.Time         `json:"due" doc:"From the target."`
 	LagMS     float64           `json:"lag_ms" doc:"How long after due the first attempt began."`
 	Run       string            `json:"run" doc:"From the target."`
+	Series    string            `json:"series" doc:"From the target."`
 	Seq       int               `json:"seq" doc:"From the target."`
 	DependsOn []string          `json:"depends_on" doc:"From the target."`
 
@@ -111,7 +113,7 @@ type event struct {
 	V        int             `json:"v" doc:"Major version of the format: 1."`
 	Type     string          `json:"type" doc:"event."`
 	Name     string          `json:"name" doc:"The target; of several together the hook, or what they have in common."`
-	Event    string          `json:"event" doc:"What happened: the new status, recovered, reminder, flapping or stale; input-lost when results and beats stay away; group for several events together."`
+	Event    string          `json:"event" doc:"What happened: the new status, recovered, reminder, flapping or stale; diagnose for a diagnose command; input-lost when results and beats stay away; group for several events together."`
 	Status   string          `json:"status" enum:"up,degraded,down,unknown" doc:"The status now."`
 	Previous string          `json:"previous" doc:"The status before."`
 	Time     time.Time       `json:"time" doc:"When it happened, on the clock of the results."`
@@ -129,6 +131,18 @@ type event struct {
 	Hook     string          `json:"hook" doc:"The hook that gets the event."`
 	Events   []any           `json:"events" doc:"Of a group: its events."`
 	Result   json.RawMessage `json:"result" doc:"The result that caused it, as it came."`
+
+	Labels    map[string]string `json:"labels" doc:"What hooks have answered as label, as long as the problem lasts. Those of the target are in result."`
+	Diagnosis []finding         `json:"diagnosis" doc:"What diagnose commands found at the first bad result of the name."`
+}
+
+type finding struct {
+	Name      string   `json:"name" doc:"The diagnose command."`
+	Exit      int      `json:"exit" doc:"Its exit status."`
+	MS        float64  `json:"ms" doc:"How long it took."`
+	Output    string   `json:"output" doc:"The end of what it printed."`
+	Error     string   `json:"error" doc:"Why it found nothing: it was ended, was not run, or had not ended yet."`
+	Truncated []string `json:"truncated" doc:"output, where its beginning was left out."`
 }
 
 type seen struct {
@@ -162,10 +176,11 @@ type beat struct {
 	V         int       `json:"v" doc:"Major version of the format: 1."`
 	Type      string    `json:"type" doc:"beat."`
 	Time      time.Time `json:"time" doc:"When it was written."`
+	Series    string    `json:"series" doc:"The series of numbers that the target lines of this scheduler have."`
 	EveryMS   float64   `json:"every_ms" doc:"When the next one is due."`
 	Targets   int       `json:"targets" doc:"How many targets are scheduled."`
-	Emitted   int       `json:"emitted" doc:"Target lines written since the start."`
-	Skipped   int       `json:"skipped" doc:"Runs that could not be written in time, since the start."`
+	Emitted   int       `json:"emitted" doc:"Target lines written since the start, and so the last number of the series."`
+	Skipped   int       `json:"skipped" doc:"Runs that could not be written in time, since the start. They have no number."`
 	BlockedMS float64   `json:"blocked_ms" doc:"Time spent waiting for the reader, since the start."`
 	LagMaxMS  float64   `json:"lag_max_ms" doc:"The longest that a line left after it was due, since the last beat."`
 	Probe     probeBeat `json:"probe" doc:"Added by pup-probe."`
@@ -189,6 +204,11 @@ type errorLine struct {
 	Name    string `json:"name" doc:"The target, where a hook failed."`
 	Hook    string `json:"hook" doc:"The hook that failed."`
 	Job     string `json:"job" doc:"The job that failed."`
+	Series  string `json:"series" doc:"The series of numbers in which results are missing."`
+	Vantage string `json:"vantage" doc:"The vantage whose results are missing."`
+	From    int    `json:"from" doc:"The first number that is missing."`
+	To      int    `json:"to" doc:"The last one."`
+	Count   int    `json:"count" doc:"How many are missing from the first to the last. Negative: so many that were reported as missing have come, so that the sum is what is lost."`
 }
 
 // A Doc describes one type of line.
@@ -207,7 +227,7 @@ func Docs() []Doc {
 		{"held", "Written by a dry run of pup-route only: a hook that is not called, and why.", schema.Of(held{})},
 		{wire.TypeBeat, "A sign of life. Written by pup-sched at a steady pace, completed by pup-probe, watched by pup-route.", schema.Of(beat{})},
 		{wire.TypeRemoved, "A target that has left the configuration. Written by pup-sched when it reads its files again; any program may write it. pup-route closes what is open of the target.", schema.Of(removed{})},
-		{wire.TypeError, "Stands in the place of a line that can't be read, or reports a hook that failed.", schema.Of(errorLine{})},
+		{wire.TypeError, "Stands in the place of a line that can't be read, or reports a hook that failed, or results that did not arrive.", schema.Of(errorLine{})},
 	}
 }
 

@@ -33,7 +33,13 @@ type Config struct {
 	Recheck     string // "": none
 	StaleAfter  time.Duration
 	ForgetAfter time.Duration // 0: never
+	GapAfter    time.Duration // 0: nobody counts results
 	Hooks       []Hook
+	Diagnoses   []Hook // of their rules, only Becomes is used
+
+	DiagnoseWait time.Duration
+
+	gapGiven bool
 }
 
 // A Hook is a command and when to run it.
@@ -77,7 +83,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Load reads the files and the flags of --on, in this order. The error joins
 // all mistakes that were found.
 func Load(files, flags []string, o Options) (*Config, error) {
-	c := &Config{ForgetAfter: forgetAfter}
+	c := &Config{ForgetAfter: forgetAfter, GapAfter: time.Duration(defaults.GapAfter), DiagnoseWait: time.Duration(defaults.DiagnoseWait)}
 	var errs []error
 	names := map[string]string{}
 	for _, file := range files {
@@ -102,7 +108,7 @@ func Load(files, flags []string, o Options) (*Config, error) {
 func (c *Config) load(file string, o Options, names map[string]string) []error {
 	text, err := os.ReadFile(file)
 	if err == nil && o.Root {
-		err = trusted(file)
+		err = hook.Trusted(file)
 	}
 	if err != nil {
 		return []error{err}
@@ -135,7 +141,10 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 		Recheck     string            `json:"recheck"`
 		StaleAfter  wire.Duration     `json:"stale_after"`
 		ForgetAfter *wire.Duration    `json:"forget_after"`
+		GapAfter    *wire.Duration    `json:"gap_after"`
 		Hook        []json.RawMessage `json:"hook"`
+		Diagnose    []json.RawMessage `json:"diagnose"`
+		Wait        *wire.Duration    `json:"diagnose_wait"`
 	}
 	if err := json.Unmarshal(raw, &parts); err != nil {
 		return []error{at("", err)}
@@ -151,6 +160,15 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 			return []error{at("forget_after", errors.New("forget_after has been given by another file"))}
 		}
 		c.ForgetAfter = time.Duration(*parts.ForgetAfter)
+	}
+	if parts.Wait != nil {
+		c.DiagnoseWait = time.Duration(*parts.Wait)
+	}
+	if parts.GapAfter != nil {
+		if c.gapGiven {
+			return []error{at("gap_after", errors.New("gap_after has been given by another file"))}
+		}
+		c.GapAfter, c.gapGiven = time.Duration(*parts.GapAfter), true
 	}
 	for _, once := range []struct {
 		key, value string
@@ -184,7 +202,7 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 			errs = append(errs, at(path, err))
 		}
 	}
-	return errs
+	return append(errs, c.loadDiagnoses(file, parts.Diagnose, lines, o, names)...)
 }
 
 // A keyError is a mistake in the value of a key.
@@ -274,8 +292,8 @@ func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]str
 		fail("command", err)
 	} else {
 		h.Command.Argv = append([]string{path}, k.Command[1:]...)
-		if o.Root {
-			fail("command", trusted(path))
+		if h.Command.Guard = o.Root; o.Root {
+			fail("command", hook.Trusted(path))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.Env)) {

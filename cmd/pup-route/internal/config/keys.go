@@ -16,7 +16,11 @@ type keys struct {
 	Recheck     string        `json:"recheck" doc:"The FIFO that pup-sched --control reads. A hook that answers recheck has a name checked at once."`
 	StaleAfter  wire.Duration `json:"stale_after" doc:"A name is stale when it has had no result for so long. Absent: twice what the member every of its last result says, and its timeout, 10s if that is not said; a name whose results do not say every is never stale."`
 	ForgetAfter wire.Duration `json:"forget_after" doc:"A name, or a vantage of it, of which nothing has been heard for so long is forgotten, and who was told of a problem of it is told that it is over. Time in which no results come at all does not count. 7d if absent; 0s: never."`
+	GapAfter    wire.Duration `json:"gap_after" doc:"How late a result may be, as slow checks are, before it counts as lost: pup-sched numbers its lines, and a gap in the numbers is reported, in a line of type error. 0s: nobody counts, as it has to be where a filter takes results out on the way."`
 	Hook        []hookKeys    `json:"hook" doc:"A command and when to run it."`
+
+	Diagnose     []diagnoseKeys `json:"diagnose" doc:"A command to run at the first bad result of a name, before anybody is told."`
+	DiagnoseWait wire.Duration  `json:"diagnose_wait" doc:"How long a hook waits for what diagnose commands find, at most. What they find later is in later events."`
 }
 
 type hookKeys struct {
@@ -38,7 +42,7 @@ type hookKeys struct {
 	Env           map[string]string `json:"env" doc:"Environment variables for it. It gets none of ours. Secrets do not belong here; name a file."`
 	User          string            `json:"user" doc:"Whom it runs as. Must be said, here or by --user, when pup-route runs as root; root only if it is said."`
 	Group         wire.Duration     `json:"group" doc:"Gather the events of the hook for so long and give them to it in one call: one event called group, with the others in its list events. So it is also the least time between two calls."`
-	Answers       bool              `json:"answers" doc:"The last line that the hook prints on standard output is an answer, a JSON object: {\"acknowledge\":\"2h\"}: no reminders of this incident, and no other hook hears of it, for so long; {\"silence\":\"2h\"}: the same for the name; {\"recheck\":true}: check the name now. Several may stand in one."`
+	Answers       bool              `json:"answers" doc:"The last line that the hook prints on standard output is an answer, a JSON object: {\"acknowledge\":\"2h\"}: no reminders of this incident, and no other hook hears of it, for so long; {\"silence\":\"2h\"}: the same for the name; {\"recheck\":true}: check the name now; {\"label\":{\"ticket\":\"OPS-12\"}}: have this in the member labels of all later events of the name, until the problem is over: 8 labels of 256 bytes at most, \"\" takes one away. Several may stand in one."`
 	Jobs          int               `json:"jobs" min:"1" max:"1000" doc:"How many of its runs may go on at once. Those for one name never overlap and keep their order."`
 	RetryMin      wire.Duration     `json:"retry_min" doc:"The pause before the second attempt. Later pauses are as long as the job is old, so they double."`
 	RetryMax      wire.Duration     `json:"retry_max" doc:"The longest pause between attempts."`
@@ -81,7 +85,10 @@ type limitKeys struct {
 // forgetAfter is the default of forget_after.
 const forgetAfter = 7 * 24 * time.Hour
 
-// hookDefaults are the values of keys that are not given.
+// defaults are the values of keys that are not given.
+var defaults = keys{GapAfter: wire.Duration(60 * seconds), DiagnoseWait: wire.Duration(5 * seconds)}
+
+// hookDefaults are those of a hook.
 var hookDefaults = hookKeys{
 	Input:         "stdin",
 	Timeout:       wire.Duration(30 * seconds),
@@ -96,7 +103,7 @@ var hookDefaults = hookKeys{
 }
 
 // Field describes the file, for the manual.
-func Field() schema.Field { return schema.Of(keys{}) }
+func Field() schema.Field { return schema.Of(defaults) }
 
 // HookField describes a hook, for the manual.
 func HookField() schema.Field { return schema.Of(hookDefaults) }
@@ -110,6 +117,7 @@ type silenceKeys struct {
 	Hooks    []string  `json:"hooks" doc:"Names of hooks; absent: all."`
 	Incident string    `json:"incident" doc:"Only this incident: an acknowledgement. It ends with the incident."`
 	Reason   string    `json:"reason" doc:"Why, for people."`
+	By       string    `json:"by" doc:"Whose it is, for people."`
 }
 
 // SilenceField describes a silence, for the manual.

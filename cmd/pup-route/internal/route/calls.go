@@ -23,6 +23,7 @@ const program = "pup-route"
 type call struct {
 	hook *config.Hook
 	job  *spool.Job
+	bare []byte              // the event without what diagnose commands found, while that is waited for
 	more []*queue.Job[*call] // gathered with it, while it runs
 }
 
@@ -44,6 +45,14 @@ func (r *router) event(e *state.Event) {
 		r.add(line)
 		return
 	}
+	t := r.troubles[e.Name+"\x00"+e.Vantage]
+	bare := line
+	if t != nil {
+		bare = t.labeled(line)
+		if line = bare; tells(e.Kind) {
+			line = t.attach(bare, unfinished)
+		}
+	}
 	key := e.Name + "\x00" + e.Vantage
 	if h.Command.Input == hook.Stream || h.Group > 0 {
 		key = ""
@@ -54,7 +63,11 @@ func (r *router) event(e *state.Event) {
 			r.fail("write the spool", err)
 		}
 	}
-	r.pending = append(r.pending, r.queued(h, j))
+	q := r.queued(h, j)
+	if t != nil && t.awaited(e.Kind) {
+		r.hold(t, q, bare)
+	}
+	r.pending = append(r.pending, q)
 }
 
 func (r *router) queued(h *config.Hook, j *spool.Job) *queue.Job[*call] {
@@ -116,6 +129,9 @@ func (r *router) done(e ended, now phase) {
 	if e.outcome.Err == nil {
 		if c.hook.Command.Answers {
 			r.answered(j, e.outcome.Answer)
+			for _, m := range c.more {
+				r.answered(m.Load.job, e.outcome.Answer)
+			}
 		}
 		r.gone(e.job)
 		return

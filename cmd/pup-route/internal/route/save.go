@@ -3,6 +3,7 @@ package route
 import (
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"pup/cmd/pup-route/internal/spool"
@@ -20,6 +21,8 @@ func (r *router) open(in io.Reader) (source, error) {
 		return nil, err
 	}
 	r.spool = s
+	r.gaps.Resume(r.clock.now())
+	r.sweep()
 	for _, j := range s.Jobs() {
 		r.reopen(j)
 	}
@@ -73,7 +76,19 @@ func (c *recovery) Result(line []byte, clock, wall time.Time) {
 		return // it was fine when it was accepted
 	}
 	r.clock.base, r.clock.set = clock, wall
+	r.numbered(clock)
 	r.table.Replay(&r.result, clock)
+}
+
+func (c *recovery) Kept(key string, value []byte) error {
+	kind, rest, _ := strings.Cut(key, "\x00")
+	switch kind {
+	case keptGaps:
+		return c.r.gaps.Restore(rest, value)
+	case keptTrouble:
+		return c.r.recall(rest, value)
+	}
+	return nil // of a newer version
 }
 
 // noted is called by the state when what a hook has been told changes.
@@ -98,6 +113,7 @@ func (r *router) save() bool {
 		err = r.spool.Write()
 	}
 	if err == nil && r.spool.Full() {
+		r.keepGaps(r.gaps.All())
 		// Without space for a new journal the old one goes on.
 		if err = r.spool.Rotate(r.table.Names); spool.IsFull(err) {
 			err = nil

@@ -15,7 +15,7 @@ import (
 // fields are the members of a line that pup-route looks at, as they stand
 // there. They are scanned in one pass and nothing else is decoded.
 type fields struct {
-	typ, v, name, url, status, time, due, run, every, everyMS, timeout, vantage []byte
+	typ, v, name, url, status, time, due, run, every, everyMS, timeout, vantage, series, seq, emitted, probe []byte
 
 	take          func(key, value []byte) error // member, made once
 	rhythm, limit *span                         // what every and timeout were last
@@ -47,6 +47,14 @@ func (f *fields) member(key, value []byte) error {
 		f.timeout = value
 	case "vantage":
 		f.vantage = value
+	case "series":
+		f.series = value
+	case "seq":
+		f.seq = value
+	case "emitted":
+		f.emitted = value
+	case "probe":
+		f.probe = value
 	}
 	return nil
 }

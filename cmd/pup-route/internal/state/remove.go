@@ -80,6 +80,7 @@ func (t *Table) leave(e *entry, reason string, now int64) {
 	}
 	wholes := slices.Clone(e.wholes)
 	t.unlink(e)
+	t.over(e)
 	for _, w := range wholes {
 		t.weigh(w, nil, now)
 	}

@@ -210,8 +210,9 @@ type Table struct {
 
 	ForgetAfter time.Duration // a name of which nothing is heard for so long is forgotten; 0: never
 
-	Gate Gate                                                        // nil: every hook may hear of everything
-	Why  func(rule int, name, vantage, reason string, now time.Time) // is told why a hook is not called; nil: nobody is
+	Follower Follower                                                    // nil: nobody follows
+	Gate     Gate                                                        // nil: every hook may hear of everything
+	Why      func(rule int, name, vantage, reason string, now time.Time) // is told why a hook is not called; nil: nobody is
 }
 
 // New returns an empty table. Emit is called for every event, in order;
@@ -276,16 +277,20 @@ func (t *Table) Len() int { return t.views }
 // Observe takes a result in at the time now and emits the events that
 // follow. It reports false for a run that was seen before.
 func (t *Table) Observe(r *Result, now time.Time) bool {
-	e, verdict, known := t.count(r, now.UnixNano(), true)
+	e, verdict, known, quiet := t.count(r, now.UnixNano(), true)
 	if e == nil {
 		return false
 	}
 	n := now.UnixNano()
+	t.follow(e, r.Status, n)
 	for _, i := range t.always {
 		t.result(i, e, r, verdict, known, n)
 	}
 	if !e.quiet() {
 		t.judge(e, n)
+	}
+	if !quiet {
+		t.over(e)
 	}
 	t.schedule(e, n)
 	t.vote(e, r, n, true)
@@ -294,21 +299,21 @@ func (t *Table) Observe(r *Result, now time.Time) bool {
 
 // count takes a result in, and returns what was known before. The entry is
 // nil for one that does not count.
-func (t *Table) count(r *Result, now int64, live bool) (e *entry, verdict Status, known bool) {
+func (t *Table) count(r *Result, now int64, live bool) (e *entry, verdict Status, known, quiet bool) {
 	if t.left(r) {
-		return nil, 0, false
+		return nil, 0, false, false
 	}
 	e = t.entry(r.Name, r.Vantage)
 	if len(r.Run) > 0 && e.repeated(hash(r.Run)) {
-		return nil, 0, false
+		return nil, 0, false, false
 	}
 	t.heard(now)
 	t.look(r.Line)
 	fresh := e.seen == 0
-	verdict, known = e.verdict, e.known
+	verdict, known, quiet = e.verdict, e.known, e.quiet()
 	t.take(e, r, now)
 	t.learn(e, fresh, now, live)
-	return e, verdict, known
+	return e, verdict, known, quiet
 }
 
 // entry finds the memory of a name, or starts it.

@@ -146,6 +146,7 @@ func (t *Table) Advance(now time.Time) {
 			t.remindWhole(e.whole, until)
 		case !e.quiet():
 			t.judge(e, until)
+			t.over(e)
 		}
 		t.schedule(e, until)
 	}

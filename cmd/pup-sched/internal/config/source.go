@@ -180,7 +180,7 @@ func lineTable(text []byte, at place) (*table, error) {
 		switch k := string(key); k {
 		case "type":
 			kind, _ = ndjson.Unquote(raw)
-		case "v", "due", "expires", "run", "seq": // ours to say
+		case "v", "due", "expires", "run", "series", "seq": // ours to say
 		default:
 			v, err := jsonValue(raw, at)
 			if err != nil {
