@@ -25,20 +25,16 @@ func (t *Table) follow(e *entry, status Status, now int64) {
 
 // over tells the follower that the problem is over, if it is.
 func (t *Table) over(e *entry) {
-	if t.Follower != nil && e.quiet() {
-		t.Follower.Over(e.name, e.vantage)
+	if t.Follower != nil && t.Quiet(e.name, e.seenBy()) {
+		t.Follower.Over(e.name, e.seenBy())
 	}
 }
 
 // Quiet reports that a name is up, or not known, and no hook believes
-// otherwise. Where only vantages see the name, and none is given, it is that
-// for all of them.
+// otherwise, as the vantage sees it and, for none, as quorums do.
 func (t *Table) Quiet(name, vantage string) bool {
-	if e := t.find(name, vantage); e != nil || vantage != "" {
-		return e == nil || e.quiet()
-	}
 	for e := t.names[name]; e != nil; e = e.next {
-		if !e.quiet() {
+		if e.seenBy() == vantage && !e.quiet() {
 			return false
 		}
 	}

@@ -72,7 +72,7 @@ func (d *debt) note(hook string) Note {
 // Replay takes a result in that was accepted before: it counts, and nobody
 // is told.
 func (t *Table) Replay(r *Result, now time.Time) {
-	e, _, _ := t.count(r, now.UnixNano(), false)
+	e, _, _, _ := t.count(r, now.UnixNano(), false)
 	if e == nil {
 		return
 	}

@@ -112,7 +112,7 @@ func (t *Table) vote(e *entry, r *Result, now int64, live bool) {
 	run := e.run(t.joined(e, 0), r, now)
 	for i := range t.quorums {
 		j := t.joined(e, i)
-		fresh := j.seen == 0
+		fresh, quiet := j.seen == 0, j.quiet()
 		j.seen, j.stale = now, false
 		if m := t.measure(i, e, j, run, r, now, live); m != nil {
 			m.Votes[r.Status]++
@@ -128,6 +128,9 @@ func (t *Table) vote(e *entry, r *Result, now int64, live bool) {
 		t.learn(j, fresh, now, live)
 		if live && !j.quiet() {
 			t.judge(j, now)
+		}
+		if live && !quiet {
+			t.over(j)
 		}
 		t.schedule(j, now)
 	}

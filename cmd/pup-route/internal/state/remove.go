@@ -80,6 +80,7 @@ func (t *Table) leave(e *entry, reason string, now int64) {
 	}
 	wholes := slices.Clone(e.wholes)
 	t.unlink(e)
+	t.over(e)
 	for _, w := range wholes {
 		t.weigh(w, nil, now)
 	}
@@ -100,9 +101,6 @@ func (t *Table) retire(d *debt, e *entry, reason string, now int64) {
 
 // unlink takes an entry out of the table.
 func (t *Table) unlink(e *entry) {
-	if t.Follower != nil {
-		t.Follower.Over(e.name, e.vantage)
-	}
 	t.quit(e)
 	if e.wake != 0 {
 		heap.Remove(&t.wakes, int(e.place))

@@ -277,7 +277,7 @@ func (t *Table) Len() int { return t.views }
 // Observe takes a result in at the time now and emits the events that
 // follow. It reports false for a run that was seen before.
 func (t *Table) Observe(r *Result, now time.Time) bool {
-	e, verdict, known := t.count(r, now.UnixNano(), true)
+	e, verdict, known, quiet := t.count(r, now.UnixNano(), true)
 	if e == nil {
 		return false
 	}
@@ -289,7 +289,9 @@ func (t *Table) Observe(r *Result, now time.Time) bool {
 	if !e.quiet() {
 		t.judge(e, n)
 	}
-	t.over(e)
+	if !quiet {
+		t.over(e)
+	}
 	t.schedule(e, n)
 	t.vote(e, r, n, true)
 	return true
@@ -297,21 +299,21 @@ func (t *Table) Observe(r *Result, now time.Time) bool {
 
 // count takes a result in, and returns what was known before. The entry is
 // nil for one that does not count.
-func (t *Table) count(r *Result, now int64, live bool) (e *entry, verdict Status, known bool) {
+func (t *Table) count(r *Result, now int64, live bool) (e *entry, verdict Status, known, quiet bool) {
 	if t.left(r) {
-		return nil, 0, false
+		return nil, 0, false, false
 	}
 	e = t.entry(r.Name, r.Vantage)
 	if len(r.Run) > 0 && e.repeated(hash(r.Run)) {
-		return nil, 0, false
+		return nil, 0, false, false
 	}
 	t.heard(now)
 	t.look(r.Line)
 	fresh := e.seen == 0
-	verdict, known = e.verdict, e.known
+	verdict, known, quiet = e.verdict, e.known, e.quiet()
 	t.take(e, r, now)
 	t.learn(e, fresh, now, live)
-	return e, verdict, known
+	return e, verdict, known, quiet
 }
 
 // entry finds the memory of a name, or starts it.

@@ -410,6 +410,7 @@ func (t *Table) weigh(w *whole, line []byte, now int64) {
 	if e.debt(i) == nil && e.again == 0 {
 		t.unlink(e)
 		w.e = nil
+		t.over(e)
 		return
 	}
 	t.schedule(e, now)
@@ -464,6 +465,8 @@ func (t *Table) dissolve(w *whole, now int64) {
 	for len(w.e.debts) > 0 {
 		t.retire(&w.e.debts[0], w.e, Removed, now)
 	}
-	t.unlink(w.e)
+	gone := w.e
+	t.unlink(gone)
 	w.e = nil
+	t.over(gone)
 }
