@@ -151,17 +151,6 @@ func TestGRPCFrames(t *testing.T) {
 	}
 }
 
-func TestGRPCLiars(t *testing.T) {
-	for _, s := range contractTCP {
-		t.Run(s.name, func(t *testing.T) {
-			res := check(t, "grpc://"+serve(t, s.serve), `"timeout":"300ms"`)
-			if !strings.HasPrefix(res.outcome(), s.want) {
-				t.Errorf("got %q, want %q\n%s", res.outcome(), s.want, res.line)
-			}
-		})
-	}
-}
-
 // FuzzGRPC checks that fields and messages lie within what was sent.
 func FuzzGRPC(f *testing.F) {
 	f.Add(grpcFrame(grpcString(nil, 1, "x")))
