@@ -385,7 +385,9 @@ func TestMySQLPaused(t *testing.T) {
 	url := "mysql://pup@" + says["mysql"]
 	target := fmt.Sprintf(`"tls":{"ca":%q},"mysql":{"password":%q}`, says["ca"], secret(t, "MY", says["mysql_password"]))
 	check(t, url, target).want(t, "up")
-	realserver.Pause(t, says, "mysql_primary")
+	plain := fmt.Sprintf(`"timeout":"1s","mysql":{"starttls":"off","password":%q}`, secret(t, "MY", says["mysql_password"]))
+	inside := between(t, says["mysql"], "SELECT 1", func() { realserver.Pause(t, says, "mysql_primary") })
+	check(t, "mysql://pup@"+inside, plain).want(t, "down timeout request", "mysql.server == 'mariadb'")
 	check(t, url, target+`,"timeout":"300ms"`).want(t, "down timeout greet")
 	realserver.Resume(t, says, "mysql_primary")
 	check(t, url, target).want(t, "up")
