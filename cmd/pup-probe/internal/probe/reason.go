@@ -104,6 +104,9 @@ func (p *Probe) reason(ctx context.Context, err error) wire.Reason {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return wire.Canceled
 	}
+	if said && f.reason == wire.Local {
+		return f.reason // it is our own side that was late
+	}
 	if late || ctx.Err() != nil {
 		return wire.Timeout
 	}
