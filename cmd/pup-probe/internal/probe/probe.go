@@ -130,7 +130,7 @@ func (r *Runner) attempt(ctx context.Context, pl *plan, pinned []netip.Addr, hos
 	p := &Probe{ctx: attempt, URL: pl.url, run: r, opt: pl.common, target: pl.Target, judges: pl.judges, pinned: pinned, pinnedHost: host}
 	facts, run := pl.check.attempt(pl.opt)
 	p.since = start
-	err := guard(ctx, p, run)
+	err := p.lateAlert(guard(ctx, p, run))
 	end := time.Now()
 	p.endPhase(end)
 	o := &outcome{

@@ -370,6 +370,31 @@ func TestProxy(t *testing.T) {
 			}
 		})
 	}
+	for _, tt := range []struct {
+		name, scheme string
+		serve        func(net.Conn)
+		want         string
+	}{
+		{"SOCKS, says nothing", "socks5", says(""), "unknown local connect"},
+		{"SOCKS, does not connect", "socks5", says("\x05\x00"), "down timeout connect"},
+		{"SOCKS, stalls in the address", "socks5", says("\x05\x00\x05\x00\x00\x01\x7f"), "unknown local connect"},
+		{"HTTP, says nothing", "http", says(""), "down timeout connect"},
+		{"HTTP, stalls in the header", "http", says("HTTP/1.1 200 OK\r\n"), "unknown local connect"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			proxy := tt.scheme + "://" + listen(t, "127.0.0.1:0", tt.serve)
+			got := runTarget(t, t.Context(), talkRunner(nil), `{"url":"talk://target.invalid:77","proxy":"`+proxy+`","timeout":"100ms"}`)
+			if outcomeOf(got) != tt.want {
+				t.Errorf("got %q (%v), want %q", outcomeOf(got), got["error"], tt.want)
+			}
+		})
+	}
+	t.Run("no such proxy", func(t *testing.T) {
+		got := runTarget(t, t.Context(), talkRunner(nil), `{"url":"talk://127.0.0.1:77","proxy":"socks5://proxy.invalid:1080","resolver":"`+nobody(t)+`"}`)
+		if !strings.HasPrefix(outcomeOf(got), "unknown local") {
+			t.Errorf("got %q (%v)", outcomeOf(got), got["error"])
+		}
+	})
 	t.Run("no proxy there", func(t *testing.T) {
 		got := runTarget(t, t.Context(), talkRunner(nil), `{"url":"talk://target.invalid:77","proxy":"socks5://`+nobody(t)+`"}`)
 		if outcomeOf(got) != "unknown local connect" {
