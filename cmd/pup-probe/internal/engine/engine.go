@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -169,28 +170,33 @@ func (e *Engine) finish(ctx context.Context, cancel func(), failed <-chan struct
 	<-idle
 }
 
-// item is what the reading goroutine hands over.
-type item struct {
-	line ndjson.Line
-	err  error
+// maxBatch bounds the lines of a batch.
+const maxBatch = 64
+
+// A batch is what the reading goroutine hands over: lines that came in one
+// read, and the error behind them.
+type batch struct {
+	lines []ndjson.Line
+	err   error
 }
 
 // input reads lines in a goroutine of its own, since a read can't be told to
 // stop.
 type input struct {
-	items   chan item
-	taken   chan struct{} // the item has been dealt with, its bytes may go
-	done    chan struct{} // nobody takes items any more
+	batches chan batch
+	taken   chan struct{} // the batch has been dealt with, its bytes may go
+	done    chan struct{} // nobody takes batches any more
 	waiting atomic.Bool   // no whole line is left in the buffer
 }
 
 func (in *input) run(r *ndjson.Reader) {
+	var b batch
 	for {
 		in.waiting.Store(!r.Buffered())
-		l, err := r.Next()
+		b.lines, b.err = r.AppendLines(b.lines[:0], maxBatch)
 		in.waiting.Store(false)
 		select {
-		case in.items <- item{l, err}:
+		case in.batches <- b:
 		case <-in.done:
 			return
 		}
@@ -199,7 +205,7 @@ func (in *input) run(r *ndjson.Reader) {
 		case <-in.done:
 			return
 		}
-		if _, bad := errors.AsType[*ndjson.LineError](err); err != nil && !bad {
+		if _, bad := errors.AsType[*ndjson.LineError](b.err); b.err != nil && !bad {
 			return
 		}
 	}
@@ -209,15 +215,15 @@ func (in *input) run(r *ndjson.Reader) {
 // output fails. Lines that were taken from the input before ctx ended still
 // get their result, which says that they were canceled.
 func (e *Engine) read(ctx, run context.Context, failed <-chan struct{}) error {
-	in := &input{items: make(chan item), taken: make(chan struct{}), done: make(chan struct{})}
+	in := &input{batches: make(chan batch), taken: make(chan struct{}), done: make(chan struct{})}
 	defer close(in.done)
 	go in.run(ndjson.NewReader(e.In, e.MaxLine))
 	for {
 		select {
 		case <-failed:
 			return nil
-		case it := <-in.items:
-			if end, err := e.item(ctx, run, it); end {
+		case b := <-in.batches:
+			if end, err := e.batch(ctx, run, b, failed); end {
 				return err
 			}
 			in.taken <- struct{}{}
@@ -225,8 +231,8 @@ func (e *Engine) read(ctx, run context.Context, failed <-chan struct{}) error {
 		case <-ctx.Done():
 		}
 		select {
-		case it := <-in.items:
-			if end, err := e.item(ctx, run, it); end {
+		case b := <-in.batches:
+			if end, err := e.batch(ctx, run, b, failed); end {
 				return err
 			}
 			in.taken <- struct{}{}
@@ -238,17 +244,23 @@ func (e *Engine) read(ctx, run context.Context, failed <-chan struct{}) error {
 	}
 }
 
-func (e *Engine) item(ctx, run context.Context, it item) (end bool, err error) {
-	le, bad := errors.AsType[*ndjson.LineError](it.err)
+func (e *Engine) batch(ctx, run context.Context, b batch, failed <-chan struct{}) (end bool, err error) {
+	for _, l := range b.lines {
+		select {
+		case <-failed:
+			return true, nil
+		default:
+			e.line(ctx, run, l)
+		}
+	}
+	le, bad := errors.AsType[*ndjson.LineError](b.err)
 	switch {
 	case bad:
 		e.badLine(le)
-	case it.err == io.EOF:
+	case b.err == io.EOF:
 		return true, nil
-	case it.err != nil:
-		return true, fmt.Errorf("read: %w", it.err)
-	default:
-		e.line(ctx, run, it.line)
+	case b.err != nil:
+		return true, fmt.Errorf("read: %w", b.err)
 	}
 	return false, nil
 }
@@ -447,6 +459,9 @@ func (e *Engine) write() error {
 					return err
 				}
 			}
+		}
+		if len(e.lines) == 0 {
+			runtime.Gosched() // checks that can end now may fill the same write
 		}
 		if len(e.lines) == 0 {
 			if err := w.Flush(); err != nil {
