@@ -284,18 +284,11 @@ func (e *Engine) line(ctx, run context.Context, l ndjson.Line) {
 	if text[0] != '{' && bytes.Contains(text, []byte("://")) && bytes.IndexByte(text, ' ') < 0 {
 		text = append(ndjson.AppendString([]byte(`{"url":`), text), '}')
 	}
-	switch kind, annotated, err := lineType(text); {
-	case err != nil:
-		e.badLine(&ndjson.LineError{No: l.No, Line: l.Raw, Err: err})
-		return
-	case kind == wire.TypeBeat && !annotated:
-		e.emit(ndjson.Splice(nil, text, "probe", e.beat()))
-		return
-	case kind != wire.TypeTarget:
-		e.emit(bytes.Clone(l.Raw))
+	j, err := e.Runner.Parse(text)
+	if err == probe.ErrOtherType {
+		e.otherLine(l, text)
 		return
 	}
-	j, err := e.Runner.Parse(text)
 	if err != nil {
 		e.badLine(&ndjson.LineError{No: l.No, Line: l.Raw, Err: err})
 		return
@@ -308,32 +301,29 @@ func (e *Engine) line(ctx, run context.Context, l ndjson.Line) {
 	e.start(ctx, run, j)
 }
 
-var errFound = errors.New("found")
-
-// lineType gives the type of a line; a line without one is a target. What
-// comes behind the type of a target is not looked at here. Annotated says
-// that another pup-probe has already been at a beat.
-func lineType(text []byte) (kind string, annotated bool, err error) {
-	kind = wire.TypeTarget
-	err = ndjson.Members(text, func(k, v []byte) error {
+// otherLine deals with a line that is no target: it is passed on as it is, a
+// beat with our counters unless another pup-probe has already been at it.
+func (e *Engine) otherLine(l ndjson.Line, text []byte) {
+	beat, annotated := false, false
+	err := ndjson.Members(text, func(k, v []byte) error {
 		switch string(k) {
 		case "probe":
 			annotated = true
 		case "type":
-			s, err := ndjson.Unquote(v)
-			if err != nil {
-				return errors.New("type: want a string")
-			}
-			if kind = s; kind == wire.TypeTarget {
-				return errFound
-			}
+			kind, err := ndjson.Unquote(v)
+			beat = kind == wire.TypeBeat
+			return err
 		}
 		return nil
 	})
-	if err == errFound {
-		err = nil
+	switch {
+	case err != nil:
+		e.badLine(&ndjson.LineError{No: l.No, Line: l.Raw, Err: err})
+	case beat && !annotated:
+		e.emit(ndjson.Splice(nil, text, "probe", e.beat()))
+	default:
+		e.emit(bytes.Clone(l.Raw))
 	}
-	return kind, annotated, err
 }
 
 func (e *Engine) beat() []byte {

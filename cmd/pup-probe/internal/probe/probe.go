@@ -27,7 +27,8 @@ type Probe struct {
 
 	judges []judge
 
-	ctx *attemptContext
+	ctx attemptContext
+	out outcome
 
 	pinned     []netip.Addr // use these for pinnedHost instead of asking
 	pinnedHost string
@@ -124,16 +125,16 @@ type outcome struct {
 // check does.
 func (r *Runner) attempt(ctx context.Context, pl *plan, pinned []netip.Addr, host string) *outcome {
 	start := time.Now()
-	attempt := &attemptContext{Context: ctx, deadline: start.Add(pl.Timeout)}
-	defer attempt.end()
-	ctx = attempt
-	p := &Probe{ctx: attempt, URL: pl.url, run: r, opt: pl.common, target: pl.Target, judges: pl.judges, pinned: pinned, pinnedHost: host}
-	facts, run := pl.check.attempt(pl.opt)
-	p.since = start
-	err := guard(ctx, p, run)
+	p := &Probe{URL: pl.url, run: r, opt: pl.common, target: pl.Target, judges: pl.judges, pinned: pinned, pinnedHost: host, since: start}
+	p.ctx.Context, p.ctx.deadline = ctx, start.Add(pl.Timeout)
+	defer p.ctx.end()
+	ctx = &p.ctx
+	facts := pl.check.newFacts()
+	err := guard(ctx, p, pl, facts)
 	end := time.Now()
 	p.endPhase(end)
-	o := &outcome{
+	o := &p.out
+	*o = outcome{
 		status: wire.Up, time: start, total: end.Sub(start), spent: p.spent, reached: p.reached,
 		address: p.address, tried: p.tried, facts: facts, tlsFacts: p.tlsFacts,
 	}
@@ -149,14 +150,14 @@ func (r *Runner) attempt(ctx context.Context, pl *plan, pinned []netip.Addr, hos
 	return o
 }
 
-func guard(ctx context.Context, p *Probe, run func(context.Context, *Probe) error) (err error) {
+func guard(ctx context.Context, p *Probe, pl *plan, facts any) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			p.run.bug(fmt.Sprintf("check %s: %v\n%s", p.URL.Check.Name, v, debug.Stack()))
 			err = Failf(wire.Internal, "bug in check %s: %.200v", p.URL.Check.Name, v)
 		}
 	}()
-	return run(ctx, p)
+	return pl.check.run(ctx, p, pl.opt, facts)
 }
 
 // wording makes the text for people. A time-out says how long was waited, in

@@ -202,9 +202,10 @@ func TestReasons(t *testing.T) {
 func TestConn(t *testing.T) {
 	addr := listen(t, "127.0.0.1:0", says("one\r\ntwo\n"+strings.Repeat("y", 4095)+"\nrest"))
 	r := talkRunner(nil)
-	attempt := &attemptContext{Context: t.Context(), deadline: time.Now().Add(time.Minute)}
+	p := &Probe{run: r, opt: noOptions}
+	p.ctx.Context, p.ctx.deadline = t.Context(), time.Now().Add(time.Minute)
+	attempt := &p.ctx
 	defer attempt.end()
-	p := &Probe{run: r, opt: noOptions, ctx: attempt}
 	host, port, _ := splitHostPort(addr)
 	c, err := p.DialHost(attempt, "tcp", host, port)
 	if err != nil {

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -39,14 +40,18 @@ const (
 	maxExpressions   = 64
 )
 
-// parseTarget reads a target line. With an error the target holds what could
-// be read, so that its result has a name.
-func (r *Runner) parseTarget(text []byte) (*Target, error) {
-	t := &Target{Timeout: DefaultTimeout, RetryWait: DefaultRetryWait}
-	var wrong []error
-	err := ndjson.Members(text, func(k, v []byte) error {
-		if err := t.member(r, string(k), v); err != nil {
-			wrong = append(wrong, fmt.Errorf("%.80s: %w", k, err))
+// parseTarget reads a target line. An error means that it is none. A target
+// about which something is wrong holds what could be read, so that its result
+// has a name.
+func (r *Runner) parseTarget(t *Target, text []byte) (wrong, err error) {
+	t.Timeout, t.RetryWait = DefaultTimeout, DefaultRetryWait
+	err = ndjson.Members(text, func(k, v []byte) error {
+		err := t.member(r, string(k), v)
+		switch {
+		case err == ErrOtherType || err == errType:
+			return err
+		case err != nil && wrong == nil:
+			wrong = fmt.Errorf("%.80s: %w", k, err)
 		}
 		return nil
 	})
@@ -55,12 +60,12 @@ func (r *Runner) parseTarget(text []byte) (*Target, error) {
 	}
 	if len(t.URL) > catalog.MaxURL {
 		t.URL = ndjson.Cut(t.URL, 256)
-		wrong = append(wrong, fmt.Errorf("url: longer than %d bytes", catalog.MaxURL))
+		wrong = cmp.Or(wrong, fmt.Errorf("url: longer than %d bytes", catalog.MaxURL))
 	}
 	switch {
 	case len(t.Name) > maxName:
 		t.Name = ndjson.Cut(t.Name, maxName)
-		wrong = append(wrong, fmt.Errorf("name: longer than %d bytes", maxName))
+		wrong = cmp.Or(wrong, fmt.Errorf("name: longer than %d bytes", maxName))
 	case t.Name == "":
 		t.Name = ndjson.Cut(catalog.Redact(t.URL), maxName)
 	}
@@ -68,14 +73,26 @@ func (r *Runner) parseTarget(text []byte) (*Target, error) {
 		t.Timeout = r.MaxTimeout
 	}
 	if wrong != nil {
-		return t, Failf(wire.BadOptions, "%w", wrong[0])
+		wrong = Failf(wire.BadOptions, "%w", wrong)
 	}
-	return t, nil
+	return wrong, nil
 }
+
+var errType = errors.New("type: want a string")
 
 func (t *Target) member(r *Runner, k string, v []byte) (err error) {
 	switch k {
 	case "type":
+		if string(v) == `"target"` {
+			return nil
+		}
+		kind, err := ndjson.Unquote(v)
+		if err != nil {
+			return errType
+		}
+		if kind != wire.TypeTarget {
+			return ErrOtherType
+		}
 	case "v":
 		if string(v) != "1" {
 			err = fmt.Errorf("version %.20s of the line format is not known here", v)
@@ -230,31 +247,67 @@ type options struct {
 var noOptions = &options{tls: &DefaultTLS}
 
 // prepare checks everything that can be checked before anything is sent.
-func (r *Runner) prepare(t *Target) (*plan, error) {
-	u, err := r.Catalog.ParseURL(t.URL, t.Check)
+func (r *Runner) prepare(pl *plan, t *Target) error {
+	u, err := r.urls.parse(r.Catalog, t.URL, t.Check)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	pl := &plan{Target: t, url: u, check: r.Checks[u.Check.Name], secrets: secrets{dir: r.Secrets}}
+	pl.Target, pl.url, pl.check, pl.secrets.dir = t, u, r.Checks[u.Check.Name], r.Secrets
 	if err := r.permitted(u.Check.Name); err != nil {
-		return pl, err
+		return err
 	}
 	for k := range t.options {
 		if k != u.Check.Name && k != "tls" {
-			return pl, fmt.Errorf("%s: options of another check; %s:// is checked by %s", k, u.Scheme.Name, u.Check.Name)
+			return fmt.Errorf("%s: options of another check; %s:// is checked by %s", k, u.Scheme.Name, u.Check.Name)
 		}
 	}
 	if err := pl.prepareCommon(); err != nil {
-		return pl, err
+		return err
 	}
 	if pl.common.socket != "" && !r.AllowFiles {
-		return pl, errors.New("connect: a socket file needs --allow-files")
+		return errors.New("connect: a socket file needs --allow-files")
 	}
 	if pl.jury, err = r.juries.of(u.Check, t.Expect, t.Warn); err != nil {
-		return pl, err
+		return err
 	}
 	pl.opt, err = pl.check.decode(t.options[u.Check.Name], &pl.secrets)
-	return pl, err
+	return err
+}
+
+// urls remembers URLs by their text, since the same target comes again and
+// again. Targets from a pipe may bring ever new ones, so it forgets them all
+// when there are too many.
+type urls struct {
+	mu    sync.Mutex
+	known map[urlKey]*catalog.URL
+}
+
+type urlKey struct{ url, check string }
+
+const (
+	maxURLs    = 4096
+	maxURLText = 512 // bytes
+)
+
+func (us *urls) parse(c *catalog.Catalog, url, check string) (*catalog.URL, error) {
+	key := urlKey{url, check}
+	us.mu.Lock()
+	u := us.known[key]
+	us.mu.Unlock()
+	if u != nil {
+		return u, nil
+	}
+	u, err := c.ParseURL(url, check)
+	if err != nil || len(url)+len(check) > maxURLText {
+		return u, err
+	}
+	us.mu.Lock()
+	defer us.mu.Unlock()
+	if us.known == nil || len(us.known) >= maxURLs {
+		us.known = map[urlKey]*catalog.URL{}
+	}
+	us.known[key] = u
+	return u, nil
 }
 
 // permitted refuses what a target from a pipe may not do unless it was allowed
