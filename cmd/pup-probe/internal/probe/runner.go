@@ -34,6 +34,7 @@ type Runner struct {
 	resolver resolver
 	urls     urls
 	juries   juries
+	open     openConns
 	filters  child.Pool
 }
 

@@ -36,7 +36,7 @@ func dialTCP(ctx context.Context, source netip.Addr, to netip.AddrPort) (net.Con
 	if s.raw, err = s.file.SyscallConn(); err == nil {
 		err = s.connected(ctx, remote)
 	}
-	if err == nil && s.itself() {
+	if err == nil && itself(fd, to) {
 		err = syscall.ECONNREFUSED
 	}
 	if err != nil {
@@ -102,20 +102,17 @@ func (s *socket) connected(ctx context.Context, remote syscall.Sockaddr) error {
 	return err
 }
 
-// itself says whether the socket is connected to itself. It happens when
-// nobody listens on a port that the kernel then picks for our own end.
-func (s *socket) itself() bool {
-	same := false
-	s.raw.Control(func(fd uintptr) {
-		sa, _ := syscall.Getsockname(int(fd))
-		switch sa := sa.(type) {
-		case *syscall.SockaddrInet4:
-			same = sa.Port == int(s.to.Port()) && netip.AddrFrom4(sa.Addr) == s.to.Addr()
-		case *syscall.SockaddrInet6:
-			same = sa.Port == int(s.to.Port()) && netip.AddrFrom16(sa.Addr) == s.to.Addr()
-		}
-	})
-	return same
+// itself says whether a socket is connected to itself. It happens when nobody
+// listens on a port that the kernel then picks for our own end.
+func itself(fd int, to netip.AddrPort) bool {
+	sa, _ := syscall.Getsockname(fd)
+	switch sa := sa.(type) {
+	case *syscall.SockaddrInet4:
+		return sa.Port == int(to.Port()) && netip.AddrFrom4(sa.Addr) == to.Addr()
+	case *syscall.SockaddrInet6:
+		return sa.Port == int(to.Port()) && netip.AddrFrom16(sa.Addr) == to.Addr()
+	}
+	return false
 }
 
 func (s *socket) Read(b []byte) (int, error) {

@@ -191,8 +191,8 @@ func (p *Probe) startTLS(c *Conn, alpn []string) (*Conn, error) {
 	if err := p.verify(&st, cfg.ServerName, c.host == p.URL.Host); err != nil {
 		return nil, err
 	}
-	// the context's end reaches the connection below, which interrupts this one
-	return &Conn{Conn: tc, host: c.host, ctx: c.ctx, p: p, stop: c.stop}, nil
+	// the end of the context interrupts the connection below, and so this one
+	return &Conn{Conn: tc, host: c.host, ctx: c.ctx, p: p}, nil
 }
 
 // TLSState gives the state of a connection that speaks TLS, or nil.
