@@ -169,18 +169,18 @@ func appendMap(dst []byte, v reflect.Value) []byte {
 }
 
 // Values gives the facts that are known, the large ones among them, for an
-// expression to judge. Need, which may be nil, says which are asked for.
-func Values(v any, need func(name string) bool) map[string]any {
+// expression to judge. Names says which are asked for; nil: all.
+func Values(v any, names []string) map[string]any {
 	m := map[string]any{}
-	AddValues(m, v, need)
+	AddValues(m, v, names)
 	return m
 }
 
 // AddValues adds what Values gives to m.
-func AddValues(m map[string]any, v any, need func(name string) bool) {
+func AddValues(m map[string]any, v any, names []string) {
 	rv := reflect.Indirect(reflect.ValueOf(v))
 	for _, p := range planOf(rv.Type()) {
-		if need != nil && !need(p.name) {
+		if names != nil && !slices.Contains(names, p.name) {
 			continue
 		}
 		if fv, ok := present(p.of(rv)); ok {

@@ -443,14 +443,13 @@ func appendSaw(dst []byte, v any) []byte {
 	return append(dst, b...)
 }
 
-// copiedVars adds the members of the target that its result has as well.
-func (pl *plan) copiedVars(m map[string]any, need func(string) bool) {
+// copiedValue gives a member of the target that its result has as well.
+func (pl *plan) copiedValue(name string) any {
 	for _, c := range pl.copied {
-		if _, ok := m[c.Name]; ok || !need(c.Name) {
-			continue
-		}
-		if v, err := expr.Vars(appendObject(nil, []schema.Member{c})); err == nil {
-			m[c.Name] = v[c.Name]
+		if c.Name == name {
+			v, _ := expr.Value(c.Value)
+			return v
 		}
 	}
+	return nil
 }

@@ -206,26 +206,41 @@ func (vm *varsMaker) release() {
 // vars makes the names that the judges read.
 func (pl *plan) vars(r *Runner, o *outcome, vm *varsMaker) map[string]any {
 	m := vm.next()
-	need := pl.need
-	text := func(name, v string) {
-		if v != "" && need(name) {
-			m[name] = v
+	for _, rd := range pl.reads {
+		if v := pl.value(r, o, vm, rd); v != nil && v != "" {
+			m[rd.member] = v
 		}
 	}
-	text("name", pl.Name)
-	text("check", pl.check.Name)
-	if need("url") {
-		m["url"] = catalog.Redact(pl.URL)
+	return m
+}
+
+// value gives a member of the result; nil or "" if it is absent.
+func (pl *plan) value(r *Runner, o *outcome, vm *varsMaker, rd reading) any {
+	facts := func(v any) any {
+		values := vm.next()
+		schema.AddValues(values, v, rd.facts)
+		return values
 	}
-	text("status", string(o.status))
-	text("phase", string(o.phase))
-	text("reason", string(o.reason))
-	text("error", o.err)
-	text("vantage", r.Vantage)
-	if need("address") {
-		text("address", addressText(o.address))
-	}
-	if need("ms") {
+	switch rd.member {
+	case "name":
+		return pl.Name
+	case "check":
+		return pl.check.Name
+	case "url":
+		return catalog.Redact(pl.URL)
+	case "status":
+		return string(o.status)
+	case "phase":
+		return string(o.phase)
+	case "reason":
+		return string(o.reason)
+	case "error":
+		return o.err
+	case "vantage":
+		return r.Vantage
+	case "address":
+		return addressText(o.address)
+	case "ms":
 		ms := vm.next()
 		ms["total"] = wire.MS(o.total)
 		for i, ph := range phases {
@@ -233,26 +248,21 @@ func (pl *plan) vars(r *Runner, o *outcome, vm *varsMaker) map[string]any {
 				ms[string(ph)] = wire.MS(o.spent[i])
 			}
 		}
-		m["ms"] = ms
-	}
-	if !pl.Due.IsZero() && need("lag_ms") {
-		m["lag_ms"] = wire.MS(max(0, o.time.Sub(pl.Due)))
-	}
-	facts := func(name string, facts any) {
-		if need(name) {
-			values := vm.next()
-			schema.AddValues(values, facts, func(fact string) bool { return pl.needFact(name, fact) })
-			m[name] = values
+		return ms
+	case "lag_ms":
+		if !pl.Due.IsZero() {
+			return wire.MS(max(0, o.time.Sub(pl.Due)))
 		}
+	case "tls":
+		if o.tlsFacts != nil {
+			return facts(o.tlsFacts)
+		}
+	case pl.check.Name:
+		return facts(o.facts)
+	default:
+		return pl.copiedValue(rd.member)
 	}
-	if o.tlsFacts != nil {
-		facts("tls", o.tlsFacts)
-	}
-	if pl.check.Name != "tls" {
-		facts(pl.check.Name, o.facts)
-	}
-	pl.copiedVars(m, need)
-	return m
+	return nil
 }
 
 // judge turns the outcome of the check into the verdict on the target.

@@ -414,19 +414,29 @@ type judge struct {
 // same expressions share it.
 type jury struct {
 	judges []judge
-	reads  map[string][]string // by member, the facts in it; nil: the member as a whole
+	reads  []reading
 }
 
-// need says whether a judge reads the member.
-func (j *jury) need(member string) bool {
-	_, ok := j.reads[member]
-	return ok
+// A reading is a member of the result that is judged.
+type reading struct {
+	member string
+	facts  []string // those in it that are; nil: the member as a whole
 }
 
-// needFact says whether a judge reads the fact of a member.
-func (j *jury) needFact(member, fact string) bool {
-	facts, ok := j.reads[member]
-	return ok && (facts == nil || slices.Contains(facts, fact))
+func (j *jury) read(path string) {
+	member, rest, inside := strings.Cut(path, ".")
+	fact, _, _ := strings.Cut(rest, ".")
+	i := slices.IndexFunc(j.reads, func(r reading) bool { return r.member == member })
+	switch {
+	case i < 0 && inside:
+		j.reads = append(j.reads, reading{member, []string{fact}})
+	case i < 0:
+		j.reads = append(j.reads, reading{member, nil})
+	case !inside:
+		j.reads[i].facts = nil
+	case j.reads[i].facts != nil && !slices.Contains(j.reads[i].facts, fact):
+		j.reads[i].facts = append(j.reads[i].facts, fact)
+	}
 }
 
 // juries remembers juries by their expressions. Targets from a pipe may bring
@@ -457,18 +467,10 @@ func (js *juries) of(k *catalog.Check, expect, warn []string) (*jury, error) {
 	if err != nil {
 		return nil, err
 	}
-	j = &jury{judges: judges, reads: map[string][]string{}}
+	j = &jury{judges: judges}
 	for _, g := range judges {
 		for _, path := range g.Paths() {
-			member, rest, inside := strings.Cut(path, ".")
-			fact, _, _ := strings.Cut(rest, ".")
-			facts, seen := j.reads[member]
-			switch {
-			case !inside || seen && facts == nil:
-				j.reads[member] = nil
-			default:
-				j.reads[member] = append(facts, fact)
-			}
+			j.read(path)
 		}
 	}
 	js.mu.Lock()
