@@ -23,6 +23,7 @@ type factPlan struct {
 	name  string
 	index []int
 	large bool
+	text  bool // of type string
 }
 
 // of gives the field of a struct.
@@ -42,7 +43,7 @@ func planOf(t reflect.Type) []factPlan {
 	var p []factPlan
 	for _, sf := range fieldsOf(t) {
 		name, _, _ := strings.Cut(sf.Tag.Get("json"), ",")
-		p = append(p, factPlan{name, sf.index, sf.Tag.Get("large") == "true"})
+		p = append(p, factPlan{name, sf.index, sf.Tag.Get("large") == "true", sf.Type.Kind() == reflect.String})
 	}
 	plans.Store(t, p)
 	return p
@@ -73,15 +74,26 @@ func Members(v any) []Member {
 // to which they are appended.
 func AppendMembers(ms []Member, buf []byte, v any) ([]Member, []byte) {
 	rv := reflect.Indirect(reflect.ValueOf(v))
-	for _, p := range planOf(rv.Type()) {
+	plan := planOf(rv.Type())
+	for i := range plan {
+		p := &plan[i]
 		if p.large {
 			continue
 		}
-		if fv, ok := present(p.of(rv)); ok {
-			n := len(buf)
-			buf = appendValue(buf, fv)
-			ms = append(ms, Member{p.name, buf[n:len(buf):len(buf)]})
+		fv, n := p.of(rv), len(buf)
+		switch {
+		case p.text && fv.Len() == 0:
+			continue
+		case p.text: // nearly half of all facts
+			buf = ndjson.AppendString(buf, fv.String())
+		default:
+			var ok bool
+			if fv, ok = present(fv); !ok {
+				continue
+			}
+			buf = appendPresent(buf, fv)
 		}
+		ms = append(ms, Member{p.name, buf[n:len(buf):len(buf)]})
 	}
 	return ms, buf
 }
@@ -91,6 +103,11 @@ func appendValue(dst []byte, v reflect.Value) []byte {
 	if !ok && (v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface) {
 		return append(dst, "null"...)
 	}
+	return appendPresent(dst, v)
+}
+
+// appendPresent appends what is neither a pointer nor an interface.
+func appendPresent(dst []byte, v reflect.Value) []byte {
 	switch v.Type() { // before anything is boxed
 	case timeType:
 		return wire.AppendTime(dst, v.Interface().(time.Time))
@@ -179,7 +196,9 @@ func Values(v any, names []string) map[string]any {
 // AddValues adds what Values gives to m.
 func AddValues(m map[string]any, v any, names []string) {
 	rv := reflect.Indirect(reflect.ValueOf(v))
-	for _, p := range planOf(rv.Type()) {
+	plan := planOf(rv.Type())
+	for i := range plan {
+		p := &plan[i]
 		if names != nil && !slices.Contains(names, p.name) {
 			continue
 		}
