@@ -34,16 +34,25 @@ func (p *factPlan) of(v reflect.Value) reflect.Value {
 	return v.FieldByIndex(p.index)
 }
 
-var plans sync.Map // reflect.Type -> []factPlan
+var plans sync.Map // reflect.Type -> *factPlans
 
-func planOf(t reflect.Type) []factPlan {
+// factPlans are the facts of a struct.
+type factPlans struct {
+	list   []factPlan
+	byName map[string]*factPlan
+}
+
+func planOf(t reflect.Type) *factPlans {
 	if p, ok := plans.Load(t); ok {
-		return p.([]factPlan)
+		return p.(*factPlans)
 	}
-	var p []factPlan
+	p := &factPlans{byName: map[string]*factPlan{}}
 	for _, sf := range fieldsOf(t) {
 		name, _, _ := strings.Cut(sf.Tag.Get("json"), ",")
-		p = append(p, factPlan{name, sf.index, sf.Tag.Get("large") == "true", sf.Type.Kind() == reflect.String})
+		p.list = append(p.list, factPlan{name, sf.index, sf.Tag.Get("large") == "true", sf.Type.Kind() == reflect.String})
+	}
+	for i := range p.list {
+		p.byName[p.list[i].name] = &p.list[i]
 	}
 	plans.Store(t, p)
 	return p
@@ -74,7 +83,7 @@ func Members(v any) []Member {
 // to which they are appended.
 func AppendMembers(ms []Member, buf []byte, v any) ([]Member, []byte) {
 	rv := reflect.Indirect(reflect.ValueOf(v))
-	plan := planOf(rv.Type())
+	plan := planOf(rv.Type()).list
 	for i := range plan {
 		p := &plan[i]
 		if p.large {
@@ -197,13 +206,19 @@ func Values(v any, names []string) map[string]any {
 func AddValues(m map[string]any, v any, names []string) {
 	rv := reflect.Indirect(reflect.ValueOf(v))
 	plan := planOf(rv.Type())
-	for i := range plan {
-		p := &plan[i]
-		if names != nil && !slices.Contains(names, p.name) {
-			continue
-		}
+	add := func(p *factPlan) {
 		if fv, ok := present(p.of(rv)); ok {
 			m[p.name] = plain(fv)
+		}
+	}
+	if names == nil {
+		for i := range plan.list {
+			add(&plan.list[i])
+		}
+	}
+	for _, name := range names {
+		if p := plan.byName[name]; p != nil {
+			add(p)
 		}
 	}
 }

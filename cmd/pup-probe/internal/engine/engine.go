@@ -51,9 +51,10 @@ type Engine struct {
 
 // output is a line to be written, with its place in the order of the input.
 type output struct {
-	line  []byte
-	order uint64
-	slot  bool // holds a slot of Ordered
+	line   []byte
+	status wire.Status // of a result
+	order  uint64
+	slot   bool // holds a slot of Ordered
 }
 
 type job struct {
@@ -295,7 +296,8 @@ func (e *Engine) line(ctx, run context.Context, l ndjson.Line) {
 	}
 	if e.Dry {
 		j.Dry(text)
-		e.emit(j.Line)
+		e.order++
+		e.lines <- output{line: j.Line, status: j.Status, order: e.order}
 		return
 	}
 	e.start(ctx, run, j)
@@ -411,7 +413,7 @@ func (e *Engine) worker(run context.Context, j job) {
 
 func (e *Engine) report(j job) {
 	e.done.Add(1)
-	e.lines <- output{j.Line, j.order, e.slots != nil}
+	e.lines <- output{j.Line, j.Status, j.order, e.slots != nil}
 }
 
 // write writes the lines as they come, or in order, and never holds one back
@@ -435,7 +437,9 @@ func (e *Engine) write() error {
 		return w.Add(view)
 	}
 	for o := range e.lines {
-		e.see(o.line)
+		if o.status != "" && (e.worst == "" || o.status.Worse(e.worst)) {
+			e.worst = o.status
+		}
 		if late == nil {
 			if err := put(o); err != nil {
 				return err
@@ -460,26 +464,6 @@ func (e *Engine) write() error {
 		}
 	}
 	return w.Flush()
-}
-
-var statusKey = []byte(`"status":"`)
-
-// see keeps the worst status. Only our own result lines begin like this.
-func (e *Engine) see(line []byte) {
-	if !bytes.HasPrefix(line, []byte(`{"v":1,"type":"result"`)) {
-		return
-	}
-	i := bytes.Index(line, statusKey)
-	if i < 0 {
-		return
-	}
-	s := line[i+len(statusKey):]
-	if i = bytes.IndexByte(s, '"'); i < 0 {
-		return
-	}
-	if st := wire.Status(s[:i]); e.worst == "" || st.Worse(e.worst) {
-		e.worst = st
-	}
 }
 
 // hostLimits bounds the checks of one host that run at once.

@@ -32,13 +32,17 @@ func (o *outcome) line() attemptLine {
 }
 
 func addressText(a netip.AddrPort) string {
-	switch {
-	case !a.IsValid():
+	if !a.IsValid() {
 		return ""
-	case a.Port() == 0:
-		return a.Addr().String()
 	}
-	return a.String()
+	return string(appendAddress(nil, a))
+}
+
+func appendAddress(dst []byte, a netip.AddrPort) []byte {
+	if a.Port() == 0 {
+		return a.Addr().AppendTo(dst)
+	}
+	return a.AppendTo(dst)
 }
 
 // failedLine is an element of failed.
@@ -218,7 +222,11 @@ func (r *Runner) members(b *buffer, t *Target, check string, v *verdict) []resul
 	}
 	add(vital, "time", b.value(func(dst []byte) []byte { return wire.AppendTime(dst, v.time) }))
 	add(vital, "ms", b.value(v.appendMS))
-	text(vital, "address", addressText(v.address))
+	if v.address.Addr().Zone() != "" { // which may be any text
+		text(vital, "address", addressText(v.address))
+	} else if v.address.IsValid() {
+		add(vital, "address", b.value(func(dst []byte) []byte { return append(appendAddress(append(dst, '"'), v.address), '"') }))
+	}
 	attempts := func(name string, list []attemptLine) {
 		if len(list) > 0 {
 			add(free, name, b.hidden(b.value(func(dst []byte) []byte { return appendAttempts(dst, list) })))
@@ -297,7 +305,7 @@ func appendObject(dst []byte, members []schema.Member) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(ndjson.AppendString(dst, m.Name), ':')
+		dst = append(append(append(dst, '"'), m.Name...), `":`...) // a name of ours
 		dst = append(dst, m.Value...)
 	}
 	return append(dst, '}')

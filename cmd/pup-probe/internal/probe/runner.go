@@ -72,6 +72,8 @@ type Job struct {
 	t    Target
 	plan plan // without a URL if the target has none
 	err  error
+
+	verdict verdict
 }
 
 // ErrOtherType says that a line is of another type than target.
@@ -141,7 +143,8 @@ func (j *Job) refused(now time.Time) error {
 
 // attempts probes until an attempt succeeds or there are no more retries.
 func (j *Job) attempts(ctx context.Context) *verdict {
-	v := &verdict{lag: j.Lag}
+	v := &j.verdict
+	v.lag = j.Lag
 	for {
 		v.attempts++
 		v.outcome, v.addresses = j.r.addresses(ctx, &j.plan)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -16,7 +17,7 @@ import (
 // net.Dialer does, without what a check has no use for: it takes half the
 // system calls, and no deep stack, which a check would keep while it waits for
 // an answer.
-func dialTCP(ctx context.Context, source netip.Addr, to netip.AddrPort) (net.Conn, error) {
+func dialTCP(ctx dialContext, source netip.Addr, to netip.AddrPort) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -25,16 +26,24 @@ func dialTCP(ctx context.Context, source netip.Addr, to netip.AddrPort) (net.Con
 	if err != nil {
 		return nil, err
 	}
-	if err = prepareSocket(fd, source); err == nil {
+	if source.IsValid() {
+		local, _ := sockaddr(netip.AddrPortFrom(source.Unmap(), 0))
+		err = syscall.Bind(fd, local)
+	}
+	if err == nil {
 		err = syscall.Connect(fd, remote)
 	}
-	if err != nil && err != syscall.EINPROGRESS && err != syscall.EINTR {
+	if err != nil && !pending(err) {
 		syscall.Close(fd)
 		return nil, err
 	}
 	s := &socket{file: os.NewFile(uintptr(fd), ""), to: to}
 	if s.raw, err = s.file.SyscallConn(); err == nil {
-		err = s.connected(ctx, remote)
+		// a second connect tells how the first one went; on a fast network it has
+		// ended by now
+		if err = connectError(syscall.Connect(fd, remote)); pending(err) {
+			err = s.connected(ctx, remote)
+		}
 	}
 	if err == nil && itself(fd, to) {
 		err = syscall.ECONNREFUSED
@@ -55,45 +64,61 @@ func sockaddr(a netip.AddrPort) (syscall.Sockaddr, int) {
 	return &syscall.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}, syscall.AF_INET6
 }
 
-// prepareSocket does what has to be done before the connection.
-func prepareSocket(fd int, source netip.Addr) error {
-	if err := syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1); err != nil || !source.IsValid() {
-		return err
+// pending says whether err means that a connection is on its way.
+func pending(err error) bool {
+	return err == syscall.EINPROGRESS || err == syscall.EALREADY || err == syscall.EINTR
+}
+
+// connectError gives nil for what is connected already.
+func connectError(err error) error {
+	if err == syscall.EISCONN {
+		return nil
 	}
-	local, _ := sockaddr(netip.AddrPortFrom(source.Unmap(), 0))
-	return syscall.Bind(fd, local)
+	return err
 }
 
 // A socket is a TCP connection. Unlike net.TCPConn it asks the kernel for its
-// addresses only when somebody wants to know them.
+// addresses only when somebody wants to know them, and tells it that small
+// segments must not wait (TCP_NODELAY) only when they otherwise would.
 type socket struct {
-	file *os.File
-	raw  syscall.RawConn
-	to   netip.AddrPort
+	file   *os.File
+	raw    syscall.RawConn
+	to     netip.AddrPort
+	writes atomic.Int64
 }
 
-// connected waits until the connection stands. The kernel tells by a second
-// connect how the first one went; on a fast network it often has ended by then.
-func (s *socket) connected(ctx context.Context, remote syscall.Sockaddr) error {
+// smallWrite is what fits into one segment on any network, in bytes (RFC 9293,
+// section 3.7.1). When it is the first write, nothing is on its way for whose
+// acknowledgement it would have to wait (RFC 9293, section 3.7.4).
+const smallWrite = 536
+
+// noDelay is called before each write.
+func (s *socket) noDelay(size int) {
+	if n := s.writes.Add(1); n == 2 || n == 1 && size > smallWrite {
+		s.raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1) })
+	}
+}
+
+// connected waits until the connection stands.
+func (s *socket) connected(ctx dialContext, remote syscall.Sockaddr) error {
 	var stop func() bool
 	var failed error
 	err := s.raw.Write(func(fd uintptr) bool {
-		failed = syscall.Connect(int(fd), remote)
-		if failed != syscall.EALREADY && failed != syscall.EINPROGRESS && failed != syscall.EINTR {
+		if failed = connectError(syscall.Connect(int(fd), remote)); !pending(failed) {
 			return true
 		}
 		if stop == nil {
 			if t, ok := ctx.Deadline(); ok {
 				s.file.SetWriteDeadline(t)
 			}
-			stop = context.AfterFunc(ctx, func() { s.file.SetWriteDeadline(time.Unix(1, 0)) })
+			stop = context.AfterFunc(ctx.Context, func() { s.file.SetWriteDeadline(time.Unix(1, 0)) })
 		}
 		return false
 	})
 	if stop != nil && !stop() {
 		return ctx.Err()
 	}
-	if err == nil && failed != nil && failed != syscall.EISCONN {
+	if err == nil {
 		err = failed
 	}
 	if err == nil && stop != nil {
@@ -121,6 +146,7 @@ func (s *socket) Read(b []byte) (int, error) {
 }
 
 func (s *socket) Write(b []byte) (int, error) {
+	s.noDelay(len(b))
 	n, err := s.file.Write(b)
 	return n, s.wrap("write", err)
 }

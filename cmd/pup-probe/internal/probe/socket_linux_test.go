@@ -21,7 +21,7 @@ func TestSocket(t *testing.T) {
 		}
 		defer ln.Close()
 		to := netip.MustParseAddrPort(ln.Addr().String())
-		c, err := dialTCP(t.Context(), to.Addr(), to)
+		c, err := dialTCP(dialContext{Context: t.Context()}, to.Addr(), to)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,10 +35,15 @@ func TestSocket(t *testing.T) {
 		if got, want := c.RemoteAddr().String(), to.String(); got != want {
 			t.Errorf("remote address: got %s, want %s", got, want)
 		}
-		c.Write([]byte("a"))
 		b := make([]byte, 1)
-		if _, err := peer.Read(b); err != nil || b[0] != 'a' {
-			t.Errorf("got %q, %v", b, err)
+		for i, want := range []int{0, 1} { // of TCP_NODELAY
+			c.Write([]byte("a"))
+			if _, err := peer.Read(b); err != nil || b[0] != 'a' {
+				t.Errorf("got %q, %v", b, err)
+			}
+			if got := noDelay(t, c); got != want {
+				t.Errorf("TCP_NODELAY after write %d: got %d, want %d", i+1, got, want)
+			}
 		}
 		c.SetDeadline(time.Unix(1, 0))
 		if _, err := c.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -54,9 +59,34 @@ func TestSocket(t *testing.T) {
 			t.Errorf("after the close: got %v, want %v", err, net.ErrClosed)
 		}
 		ln.Close()
-		if _, err := dialTCP(t.Context(), netip.Addr{}, to); !errors.Is(err, syscall.ECONNREFUSED) {
+		if _, err := dialTCP(dialContext{Context: t.Context()}, netip.Addr{}, to); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("closed port: got %v", err)
 		}
+	}
+}
+
+// noDelay gives the option TCP_NODELAY of a connection.
+func noDelay(t *testing.T, c net.Conn) (value int) {
+	err := c.(*socket).raw.Control(func(fd uintptr) {
+		value, _ = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_NODELAY)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// What does not fit into a segment must not wait with its last one.
+func TestSocketLargeWrite(t *testing.T) {
+	to := netip.MustParseAddrPort(listen(t, "127.0.0.1:0", func(c net.Conn) { io.Copy(io.Discard, c) }))
+	c, err := dialTCP(dialContext{Context: t.Context()}, netip.Addr{}, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.Write(make([]byte, smallWrite+1))
+	if got := noDelay(t, c); got != 1 {
+		t.Errorf("TCP_NODELAY: got %d, want 1", got)
 	}
 }
 

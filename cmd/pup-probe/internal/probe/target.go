@@ -26,10 +26,10 @@ type Target struct {
 	Timeout, RetryWait time.Duration
 	Retries            int
 	Due, Expires       time.Time
-	common             *lines.Common     // nil: none is given
-	options            map[string][]byte // members that may belong to a check, tls among them
-	copied             []schema.Member   // what goes to the result as it is
-	line               []byte            // for AskFilter
+	common             *lines.Common   // nil: none is given
+	options            []schema.Member // those that may belong to a check, tls among them
+	copied             []schema.Member // what goes to the result as it is
+	line               []byte          // for AskFilter
 }
 
 // The defaults of a target.
@@ -134,10 +134,7 @@ func (t *Target) member(r *Runner, k string, v []byte) (err error) {
 		t.commons().Proxy, err = ndjson.Unquote(v)
 	default:
 		if k == "tls" || r.Catalog.Check(k) != nil {
-			if t.options == nil {
-				t.options = map[string][]byte{}
-			}
-			t.options[k] = slices.Clone(v)
+			t.options = append(t.options, member(k, v))
 			return nil
 		}
 		if !ours[k] { // a member of the result of that name would come twice
@@ -145,6 +142,16 @@ func (t *Target) member(r *Runner, k string, v []byte) (err error) {
 		}
 	}
 	return err
+}
+
+// option gives the value of a member; nil if it is absent.
+func (t *Target) option(name string) []byte {
+	for _, o := range t.options {
+		if o.Name == name {
+			return o.Value
+		}
+	}
+	return nil
 }
 
 func (t *Target) commons() *lines.Common {
@@ -256,9 +263,9 @@ func (r *Runner) prepare(pl *plan, t *Target) error {
 	if err := r.permitted(u.Check.Name); err != nil {
 		return err
 	}
-	for k := range t.options {
-		if k != u.Check.Name && k != "tls" {
-			return fmt.Errorf("%s: options of another check; %s:// is checked by %s", k, u.Scheme.Name, u.Check.Name)
+	for _, o := range t.options {
+		if o.Name != u.Check.Name && o.Name != "tls" {
+			return fmt.Errorf("%s: options of another check; %s:// is checked by %s", o.Name, u.Scheme.Name, u.Check.Name)
 		}
 	}
 	if err := pl.prepareCommon(); err != nil {
@@ -270,7 +277,7 @@ func (r *Runner) prepare(pl *plan, t *Target) error {
 	if pl.jury, err = r.juries.of(u.Check, t.Expect, t.Warn); err != nil {
 		return err
 	}
-	pl.opt, err = pl.check.decode(t.options[u.Check.Name], &pl.secrets)
+	pl.opt, err = pl.check.decode(t.option(u.Check.Name), &pl.secrets)
 	return err
 }
 
@@ -323,14 +330,14 @@ func (r *Runner) permitted(check string) error {
 }
 
 func (pl *plan) prepareCommon() error {
-	if pl.common = noOptions; pl.Target.common == nil && pl.options["tls"] == nil {
+	if pl.common = noOptions; pl.Target.common == nil && pl.option("tls") == nil {
 		return nil
 	}
 	c, o, can := pl.commons(), new(options), pl.url.Check.Common
 	pl.common = o
 	for _, m := range []struct{ name, value string }{
 		{"resolver", c.Resolver}, {"address", c.Address}, {"connect", c.Connect},
-		{"family", c.Family}, {"source", c.Source}, {"proxy", c.Proxy}, {"tls", string(pl.options["tls"])},
+		{"family", c.Family}, {"source", c.Source}, {"proxy", c.Proxy}, {"tls", string(pl.option("tls"))},
 	} {
 		if m.value != "" && !slices.Contains(can, m.name) {
 			return fmt.Errorf("%s: check %s can't use it", m.name, pl.check.Name)
@@ -381,15 +388,27 @@ func (pl *plan) prepareCommon() error {
 		return fmt.Errorf("resolver: %w", err)
 	}
 	o.tls = &DefaultTLS
-	if raw := pl.options["tls"]; len(raw) > 0 {
-		given := DefaultTLS
-		o.tls = &given
-		if err := tlsField().Decode("tls", raw, o.tls); err != nil {
-			return err
-		}
-		return pl.secrets.resolve("tls", tlsField, o.tls)
+	if raw := pl.option("tls"); len(raw) > 0 {
+		o.tls, err = decodeTLS(raw, &pl.secrets)
 	}
-	return nil
+	return err
+}
+
+var knownTLS decoded
+
+func decodeTLS(raw []byte, s *secrets) (*TLSOptions, error) {
+	if o, ok := knownTLS.get(raw); ok {
+		return o.(*TLSOptions), nil
+	}
+	o := DefaultTLS
+	if err := tlsField().Decode("tls", raw, &o); err != nil {
+		return nil, err
+	}
+	if err := s.resolve("tls", tlsField, &o); err != nil {
+		return nil, err
+	}
+	knownTLS.add(raw, &o)
+	return &o, nil
 }
 
 func parseProxy(s string) (*url.URL, error) {
