@@ -144,20 +144,31 @@ func appendPresent(dst []byte, v reflect.Value) []byte {
 	case reflect.Map:
 		return appendMap(dst, v)
 	case reflect.Struct:
-		dst = append(dst, '{')
-		for i, m := range Members(v.Interface()) {
-			if i > 0 {
-				dst = append(dst, ',')
-			}
-			dst = ndjson.AppendString(dst, m.Name)
-			dst = append(append(dst, ':'), m.Value...)
-		}
-		return append(dst, '}')
+		return appendStruct(dst, v)
 	}
 	if v.CanUint() {
 		return strconv.AppendUint(dst, v.Uint(), 10)
 	}
 	return strconv.AppendInt(dst, v.Int(), 10)
+}
+
+// appendStruct appends the facts of a struct within another.
+func appendStruct(dst []byte, v reflect.Value) []byte {
+	dst = append(dst, '{')
+	start := len(dst)
+	plan := planOf(v.Type()).list
+	for i := range plan {
+		fv, ok := present(plan[i].of(v))
+		if plan[i].large || !ok {
+			continue
+		}
+		if len(dst) > start {
+			dst = append(dst, ',')
+		}
+		dst = append(append(append(dst, '"'), plan[i].name...), `":`...)
+		dst = appendPresent(dst, fv)
+	}
+	return append(dst, '}')
 }
 
 // appendFloat writes at most three decimals, as all measures are rounded.
