@@ -40,13 +40,13 @@ type checkBench struct {
 }
 
 var checkBenches = []checkBench{
-	{"tcp", "tcp", `"url":"tcp://ADDR"`, 10_000, []string{""}, bareDial},
-	{"redis", "redis", `"url":"redis://ADDR","redis":{"info":false}`, 10_000, []string{""}, barePing},
-	{"http", "http", `"url":"http://ADDR/"`, 10_000, []string{"/"}, bareGet},
-	{"http body", "http", `"url":"http://ADDR/","expect":["http.status == 200","http.body contains 'xx'"]`, 10_000, []string{"/"}, bareGet},
-	{"http redirect", "http", `"url":"http://ADDR/r","expect":["http.status == 200","http.body contains 'xx'"]`, 5000, []string{"/r", "/"}, bareGet},
-	{"tls", "https", `"url":"tls://ADDR","tls":{"ca":"CAFILE"}`, 1000, []string{""}, bareHandshake},
-	{"https", "https", `"url":"https://ADDR/","tls":{"ca":"CAFILE"}`, 1000, []string{"/"}, bareGetTLS},
+	{"tcp", "tcp", `"url":"tcp://ADDR"`, 20_000, []string{""}, bareDial},
+	{"redis", "redis", `"url":"redis://ADDR","redis":{"info":false}`, 20_000, []string{""}, barePing},
+	{"http", "http", `"url":"http://ADDR/"`, 20_000, []string{"/"}, bareGet},
+	{"http body", "http", `"url":"http://ADDR/","expect":["http.status == 200","http.body contains 'xx'"]`, 20_000, []string{"/"}, bareGet},
+	{"http redirect", "http", `"url":"http://ADDR/r","expect":["http.status == 200","http.body contains 'xx'"]`, 10_000, []string{"/r", "/"}, bareGet},
+	{"tls", "https", `"url":"tls://ADDR","tls":{"ca":"CAFILE"}`, 2000, []string{""}, bareHandshake},
+	{"https", "https", `"url":"https://ADDR/","tls":{"ca":"CAFILE"}`, 2000, []string{"/"}, bareGetTLS},
 }
 
 // BenchmarkCheck measures the CPU time of the program, from its start to its

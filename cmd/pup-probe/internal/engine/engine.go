@@ -51,10 +51,10 @@ type Engine struct {
 
 // output is a line to be written, with its place in the order of the input.
 type output struct {
-	line   []byte
-	status wire.Status // of a result
-	order  uint64
-	slot   bool // holds a slot of Ordered
+	line  []byte
+	job   *probe.Job // that it is the result of; may be nil
+	order uint64
+	slot  bool // holds a slot of Ordered
 }
 
 type job struct {
@@ -297,7 +297,7 @@ func (e *Engine) line(ctx, run context.Context, l ndjson.Line) {
 	if e.Dry {
 		j.Dry(text)
 		e.order++
-		e.lines <- output{line: j.Line, status: j.Status, order: e.order}
+		e.lines <- output{line: j.Line, job: j, order: e.order}
 		return
 	}
 	e.start(ctx, run, j)
@@ -413,7 +413,7 @@ func (e *Engine) worker(run context.Context, j job) {
 
 func (e *Engine) report(j job) {
 	e.done.Add(1)
-	e.lines <- output{j.Line, j.Status, j.order, e.slots != nil}
+	e.lines <- output{j.Line, j.Job, j.order, e.slots != nil}
 }
 
 // write writes the lines as they come, or in order, and never holds one back
@@ -430,16 +430,19 @@ func (e *Engine) write() error {
 		if o.slot {
 			<-e.slots
 		}
-		if e.View == nil {
-			return w.Add(o.line)
+		line := o.line
+		if e.View != nil {
+			view = e.View(view[:0], line)
+			line = view
 		}
-		view = e.View(view[:0], o.line)
-		return w.Add(view)
+		err := w.Add(line)
+		if o.job != nil {
+			e.see(o.job.Status)
+			o.job.Release()
+		}
+		return err
 	}
 	for o := range e.lines {
-		if o.status != "" && (e.worst == "" || o.status.Worse(e.worst)) {
-			e.worst = o.status
-		}
 		if late == nil {
 			if err := put(o); err != nil {
 				return err
@@ -464,6 +467,13 @@ func (e *Engine) write() error {
 		}
 	}
 	return w.Flush()
+}
+
+// see keeps the worst status; a target that only was looked at has none.
+func (e *Engine) see(s wire.Status) {
+	if s != "" && (e.worst == "" || s.Worse(e.worst)) {
+		e.worst = s
+	}
 }
 
 // hostLimits bounds the checks of one host that run at once.

@@ -74,6 +74,15 @@ type Job struct {
 	err  error
 
 	verdict verdict
+	buffer  *lineBuffer // that Line is in
+}
+
+// Release says that Line has been dealt with and is not needed any more.
+func (j *Job) Release() {
+	if j.Line = nil; j.buffer != nil {
+		j.buffer.release()
+		j.buffer = nil
+	}
 }
 
 // ErrOtherType says that a line is of another type than target.
@@ -198,7 +207,8 @@ func (j *Job) finish(v *verdict) {
 		check = j.plan.check.Name
 	}
 	j.Status = v.status
-	j.Line = j.r.appendResult(nil, &j.t, check, v, &j.plan.secrets)
+	j.buffer = lineBuffers.Get().(*lineBuffer)
+	j.Line = j.r.result(j.buffer, &j.t, check, v, &j.plan.secrets)
 }
 
 // addresses runs an attempt on the first address that answers, or on every
