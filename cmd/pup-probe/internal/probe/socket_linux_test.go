@@ -67,7 +67,7 @@ func TestSocket(t *testing.T) {
 
 // noDelay gives the option TCP_NODELAY of a connection.
 func noDelay(t *testing.T, c net.Conn) (value int) {
-	err := c.(*socket).raw.Control(func(fd uintptr) {
+	err := (*rawSocket)(c.(*socket)).Control(func(fd uintptr) {
 		value, _ = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_NODELAY)
 	})
 	if err != nil {
