@@ -94,12 +94,12 @@ func benchProgram(b *testing.B, program, target, port string, n int) time.Durati
 	if err != nil {
 		b.Fatal(err)
 	}
+	var lines bytes.Buffer
+	for i := range n {
+		fmt.Fprintf(&lines, `{"name":"t%d",%s,"timeout":"5s"}`+"\n", i, strings.ReplaceAll(target, "ADDR", benchAddr(i, port)))
+	}
 	go func() {
-		bw := bufio.NewWriter(in)
-		for i := range n {
-			fmt.Fprintf(bw, `{"name":"t%d",%s,"timeout":"5s"}`+"\n", i, strings.ReplaceAll(target, "ADDR", benchAddr(i, port)))
-		}
-		bw.Flush()
+		lines.WriteTo(in)
 		in.Close()
 	}()
 	out := &upCounter{}
