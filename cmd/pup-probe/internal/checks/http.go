@@ -314,9 +314,8 @@ func (s *httpSession) request(u *url.URL, r *httpRequest) (*httpconn.Request, er
 	req := &httpconn.Request{
 		Method: r.method(), Scheme: u.Scheme, Authority: httpconn.Authority(u.Hostname(), httpPort(u), httpUsualPort(u)),
 		Path: strings.ReplaceAll(u.RequestURI(), " ", "%20"), Body: []byte(r.Body),
-		Fields: make(httpconn.Fields, 0, 4),
+		Fields: httpconn.Fields{{Name: "accept", Value: "*/*"}, {Name: "user-agent", Value: "pup-probe"}},
 	}
-	req.Fields = append(req.Fields, httpconn.Field{Name: "accept", Value: "*/*"}, httpconn.Field{Name: "user-agent", Value: "pup-probe"})
 	if s.opt.Compression {
 		req.Fields.Set("accept-encoding", "gzip, deflate")
 	}
