@@ -188,7 +188,9 @@ func detach(rv reflect.Value, raw []byte) {
 	})
 }
 
-var reference = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\$\{(secret:[A-Za-z0-9][A-Za-z0-9._-]*|env:PUP_[A-Za-z0-9_]+)\}$`) })
+var reference = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\$\{(secret:[A-Za-z0-9][A-Za-z0-9._-]*|env:PUP_[A-Za-z0-9_]+)\}$`)
+})
 
 // IsReference says whether s is a reference to a secret: ${secret:NAME} or
 // ${env:PUP_NAME}.

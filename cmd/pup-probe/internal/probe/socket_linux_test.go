@@ -129,3 +129,68 @@ func TestSocketNoAnswer(t *testing.T) {
 	}
 	t.Error("the backlog never was full")
 }
+
+// A socket is watched by the runtime only once something has to wait, and
+// keeps to its deadline and its end before and after.
+func TestSocketWatched(t *testing.T) {
+	more := make(chan bool)
+	to := netip.MustParseAddrPort(listen(t, "127.0.0.1:0", func(c net.Conn) {
+		c.Write([]byte("a"))
+		for range more {
+			c.Write([]byte("b"))
+		}
+	}))
+	dial := func() *socket {
+		c, err := dialTCP(dialContext{Context: t.Context()}, netip.Addr{}, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(time.Minute))
+		return c.(*socket)
+	}
+	watched := func(s *socket) bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.file != nil
+	}
+	b := make([]byte, 1)
+	s := dial()
+	if watched(s) {
+		t.Error("watched before anything had to wait")
+	}
+	s.Read(b)
+	go func() { more <- true }()
+	if _, err := s.Read(b); err != nil || b[0] != 'b' {
+		t.Errorf("waiting: got %q, %v", b, err)
+	}
+	if _, err := s.tryRead(b); err != syscall.EAGAIN {
+		t.Errorf("nothing to read: got %v, want %v", err, syscall.EAGAIN)
+	}
+	for _, end := range []struct {
+		name string
+		do   func(s *socket)
+		want error
+	}{
+		{"deadline", func(s *socket) { s.SetDeadline(time.Unix(1, 0)) }, os.ErrDeadlineExceeded},
+		{"close", func(s *socket) { s.Close() }, net.ErrClosed},
+	} {
+		early := dial()
+		end.do(early)
+		if _, err := early.Read(b); !errors.Is(err, end.want) {
+			t.Errorf("%s before the first read: got %v, want %v", end.name, err, end.want)
+		}
+		late := dial()
+		late.Read(b)
+		failed := make(chan error)
+		go func() {
+			_, err := late.Read(b)
+			failed <- err
+		}()
+		end.do(late)
+		if err := <-failed; !errors.Is(err, end.want) {
+			t.Errorf("%s while a read waits: got %v, want %v", end.name, err, end.want)
+		}
+	}
+	close(more)
+}
