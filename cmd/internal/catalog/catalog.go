@@ -218,7 +218,7 @@ func (c *Catalog) schemeNames() []string {
 // too.
 func Redact(raw string) string {
 	scheme, rest, ok := strings.Cut(raw, "://")
-	if !ok {
+	if !ok || strings.IndexByte(rest, '@') < 0 {
 		return raw
 	}
 	end := strings.IndexAny(rest, "/?#")

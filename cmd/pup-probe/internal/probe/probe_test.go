@@ -3,10 +3,12 @@ package probe
 import (
 	"bufio"
 	"context"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/netip"
 	"slices"
@@ -202,9 +204,10 @@ func TestReasons(t *testing.T) {
 func TestConn(t *testing.T) {
 	addr := listen(t, "127.0.0.1:0", says("one\r\ntwo\n"+strings.Repeat("y", 4095)+"\nrest"))
 	r := talkRunner(nil)
-	attempt := &attemptContext{Context: t.Context(), deadline: time.Now().Add(time.Minute)}
+	p := &Probe{run: r, opt: noOptions}
+	p.ctx.Context, p.ctx.deadline = t.Context(), time.Now().Add(time.Minute)
+	attempt := &p.ctx
 	defer attempt.end()
-	p := &Probe{run: r, opt: noOptions, ctx: attempt}
 	host, port, _ := splitHostPort(addr)
 	c, err := p.DialHost(attempt, "tcp", host, port)
 	if err != nil {
@@ -561,5 +564,36 @@ func TestDecoded(t *testing.T) {
 	}
 	if len(d.known) > maxDecoded {
 		t.Errorf("%d are remembered, want at most %d", len(d.known), maxDecoded)
+	}
+}
+
+// What is remembered is bounded, and the same again.
+func TestRemembered(t *testing.T) {
+	r := talkRunner(nil)
+	a, err := r.urls.parse(r.Catalog, "talk://h:1/a", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := r.urls.parse(r.Catalog, "talk://h:1/a", ""); b != a {
+		t.Error("a URL was parsed twice")
+	}
+	if _, err := r.urls.parse(r.Catalog, "talk://h:1/a", "none"); err == nil {
+		t.Error("a URL is remembered without its check")
+	}
+	for i := range 2 * maxURLs {
+		r.urls.parse(r.Catalog, fmt.Sprintf("talk://h:1/%d", i), "")
+	}
+	if n := len(r.urls.known); n > maxURLs {
+		t.Errorf("%d URLs are remembered, want at most %d", n, maxURLs)
+	}
+	var certs certMemory
+	for i := range 2 * maxShownCerts {
+		c := &x509.Certificate{Raw: fmt.Append(nil, i), SerialNumber: big.NewInt(int64(i))}
+		if got, want := certs.of(c).serial, fmt.Sprintf("%x", i); got != want || certs.of(c).serial != want {
+			t.Fatalf("certificate %d: got the serial number %s, want %s", i, got, want)
+		}
+	}
+	if n := len(certs.known); n > maxShownCerts {
+		t.Errorf("%d certificates are remembered, want at most %d", n, maxShownCerts)
 	}
 }
