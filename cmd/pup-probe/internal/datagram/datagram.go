@@ -94,7 +94,7 @@ func (a *Asker) Wait(until time.Time, take func(b []byte) error) error {
 	a.Conn.SetReadDeadline(until)
 	for {
 		err := a.Conn.Wait()
-		if err == io.EOF { // of a datagram that means that it is empty
+		if err == io.EOF || err == nil && a.Conn.Buffered() == 0 { // of a datagram EOF means that it is empty
 			a.ignore(errors.New("empty"))
 			continue
 		}
