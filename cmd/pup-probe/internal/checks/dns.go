@@ -64,7 +64,7 @@ type dnsFacts struct {
 	Transport       string      `json:"transport" doc:"How the answer came: udp, tcp, tls, https."`
 	AnswerBytes     *int        `json:"answer_bytes" doc:"The size of the answer."`
 	Resent          *int        `json:"resent" doc:"How often a question was sent again over UDP, since no answer came."`
-	Ignored         int         `json:"ignored" doc:"Messages that were no answers to our questions."`
+	Ignored         int         `json:"ignored" doc:"Messages that were no answers to our questions. Checks of one server at the same time share a socket, and each counts what is nobody's answer."`
 	Records         []dnsRecord `json:"records" doc:"All records of the answer section."`
 }
 

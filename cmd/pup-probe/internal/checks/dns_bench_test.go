@@ -143,7 +143,7 @@ func BenchmarkDNSShared(b *testing.B) {
 	r := probe.NewRunner(All())
 	target := fmt.Sprintf(`{"name":"ns","url":"dns://%s/www.example.org","timeout":"5s"}`+"\n", server)
 	var sockets dnsudp.Sockets
-	const block = 2000
+	const block = 5000
 	var cpu [3]int64
 	ops := 0
 	b.ReportAllocs()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"time"
 
@@ -64,6 +65,9 @@ func (a *Asker) Ask(ctx context.Context, request func() []byte, take func(b []by
 		}
 		a.Probe.Phase(phase(a.WaitPhase, wire.Wait))
 		err := a.Wait(time.Now().Add(pause), take)
+		if oe, ok := errors.AsType[*net.OpError](err); ok && oe.Op == "write" { // a shared socket sends a little later
+			a.Probe.Phase(phase(a.AskPhase, wire.Request))
+		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}

@@ -92,6 +92,8 @@ func (k *socket) receiveBatch() error {
 	if err != nil {
 		return err
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	for i := range n {
 		b := m.buffers[i]
 		m.buffers[i] = nil

@@ -18,6 +18,8 @@ func (k *socket) receiveBatch() error {
 		buffers.Put(b)
 		return err
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.deliver(b, n)
 	return nil
 }

@@ -17,8 +17,29 @@ type Conn struct {
 	mail     []mail
 	deadline time.Time // to read
 	closed   bool
-	wake     chan struct{} // there is mail, or another deadline
-	timer    *time.Timer   // pokes at the deadline
+	reading  bool // somebody waits for the alarm
+	*alarm        // rings when there is mail, or another deadline, and at the deadline
+}
+
+// An alarm wakes a reader. It may ring without need; so it can be used again
+// although somebody still knows it.
+type alarm struct {
+	bell  chan struct{}
+	timer *time.Timer
+}
+
+var alarms = sync.Pool{New: func() any {
+	a := &alarm{bell: make(chan struct{}, 1)}
+	a.timer = time.AfterFunc(time.Hour, a.ring)
+	a.timer.Stop()
+	return a
+}}
+
+func (a *alarm) ring() {
+	select {
+	case a.bell <- struct{}{}:
+	default:
+	}
 }
 
 // A share is a socket that a connection has asked over.
@@ -35,25 +56,26 @@ type mail struct {
 }
 
 func newConn(k *socket) *Conn {
-	return &Conn{shares: []share{{socket: k}}, wake: make(chan struct{}, 1)}
+	return &Conn{shares: []share{{socket: k}}, alarm: alarms.Get().(*alarm)}
 }
 
 // post puts mail into the box, unless it is full or the connection is closed.
 func (c *Conn) post(m mail) bool {
 	c.mu.Lock()
-	taken := !c.closed && len(c.mail) < maxMail
-	if taken {
-		c.mail = append(c.mail, m)
+	defer c.mu.Unlock()
+	if c.closed || len(c.mail) == maxMail {
+		return false
 	}
-	c.mu.Unlock()
-	c.poke()
-	return taken
+	c.mail = append(c.mail, m)
+	c.wake()
+	return true
 }
 
-func (c *Conn) poke() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
+// wake rings if somebody reads. The connection is locked.
+func (c *Conn) wake() {
+	if c.reading {
+		c.reading = false
+		c.ring()
 	}
 }
 
@@ -65,7 +87,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 		return 0, s.wrap("write", os.ErrInvalid)
 	}
 	id := uint16(b[0])<<8 | uint16(b[1])
-	if !s.claim(c, id) { // of another connection
+	if !s.send(c, id, b) { // the identifier is another's
 		k, err := dial(s.route)
 		if err != nil {
 			return 0, s.wrap("write", err)
@@ -73,60 +95,53 @@ func (c *Conn) Write(b []byte) (int, error) {
 		k.joined, k.retired = 1, true // for us alone
 		c.shares = append(c.shares, share{socket: k})
 		s = &c.shares[len(c.shares)-1]
-		s.claim(c, id)
+		s.send(c, id, b)
 	}
 	s.ids = append(s.ids, id)
-	s.send(c, b)
 	return len(b), nil
 }
 
 // Wait waits until there is something to read.
 func (c *Conn) Wait() error {
-	for {
-		if ready, err := c.ready(); ready {
-			return err
-		}
-		<-c.wake
-	}
-}
-
-// ready says whether there is a datagram to read, or why there will be none.
-// Else it sees to it that the deadline wakes the reader.
-func (c *Conn) ready() (bool, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	left := time.Until(c.deadline)
-	switch {
-	case c.closed:
-		return true, c.wrap("read", net.ErrClosed)
-	case !c.deadline.IsZero() && left <= 0:
-		return true, c.wrap("read", os.ErrDeadlineExceeded)
-	case len(c.mail) > 0:
-		err := c.mail[0].err
-		if err != nil {
-			c.mail = slices.Delete(c.mail, 0, 1)
-		}
-		return true, err
-	case c.deadline.IsZero():
-	case c.timer == nil:
-		c.timer = time.AfterFunc(left, c.poke)
-	default:
-		c.timer.Reset(left)
-	}
-	return false, nil
+	_, err := c.next(false)
+	return err
 }
 
 // Read reads a datagram, as much of it as fits into b.
 func (c *Conn) Read(b []byte) (int, error) {
-	if err := c.Wait(); err != nil {
+	m, err := c.next(true)
+	if err != nil {
 		return 0, err
 	}
-	c.mu.Lock()
-	m := c.mail[0]
-	c.mail = slices.Delete(c.mail, 0, 1)
-	c.mu.Unlock()
 	defer buffers.Put(m.b)
 	return copy(b, m.b[:m.n]), nil
+}
+
+// next waits for a datagram, and takes it out of the box if that is wanted.
+func (c *Conn) next(take bool) (mail, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		left := time.Until(c.deadline)
+		switch {
+		case c.closed:
+			return mail{}, c.wrap("read", net.ErrClosed)
+		case !c.deadline.IsZero() && left <= 0:
+			return mail{}, c.wrap("read", os.ErrDeadlineExceeded)
+		case len(c.mail) > 0:
+			m := c.mail[0]
+			if take || m.err != nil {
+				c.mail = slices.Delete(c.mail, 0, 1)
+			}
+			return m, m.err
+		case !c.deadline.IsZero():
+			c.timer.Reset(left)
+		}
+		c.reading = true
+		c.mu.Unlock()
+		<-c.bell
+		c.mu.Lock()
+	}
 }
 
 // Close gives the share in the socket back.
@@ -140,14 +155,12 @@ func (c *Conn) Close() error {
 		}
 	}
 	c.mail = nil
-	if c.timer != nil {
-		c.timer.Stop()
-	}
 	c.mu.Unlock()
-	c.poke()
 	if was {
 		return c.wrap("close", net.ErrClosed)
 	}
+	c.timer.Stop()
+	alarms.Put(c.alarm)
 	for _, s := range c.shares {
 		s.leave(c, s.ids)
 	}
@@ -160,9 +173,9 @@ func (c *Conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
 // SetReadDeadline ends reading at t.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.deadline = t
-	c.mu.Unlock()
-	c.poke()
+	c.wake()
 	return nil
 }
 

@@ -26,18 +26,28 @@ func (o *outgoing) drop(n int) {
 	o.sizes, o.from = o.sizes[n:], o.from[n:]
 }
 
-// send sends b, together with what others send in this moment: who comes first
-// lets those have a turn who are ready to run, and then sends for all.
-func (k *socket) send(c *Conn, b []byte) {
+// send sends b, which has the given identifier, unless that is another's. It
+// does so together with what others send in this moment: who comes first lets
+// those have a turn who are ready to run, and then sends for all.
+func (k *socket) send(c *Conn, id uint16, b []byte) bool {
 	k.mu.Lock()
+	if !k.claim(c, id) {
+		k.mu.Unlock()
+		return false
+	}
 	k.out.add(c, b)
 	first := !k.sending
 	k.sending = true
 	k.mu.Unlock()
-	if !first {
-		return
+	if first {
+		runtime.Gosched()
+		k.flush()
 	}
-	runtime.Gosched()
+	return true
+}
+
+// flush sends until there is nothing to be sent.
+func (k *socket) flush() {
 	k.mu.Lock()
 	for len(k.out.sizes) > 0 {
 		batch := k.out
@@ -63,7 +73,6 @@ func (k *socket) sendAll(batch outgoing) {
 			if earlier != nil {
 				k.fail(earlier)
 			}
-			k.sent(batch.from[:n])
 			batch.drop(n)
 			earlier = nil
 		case earlier == nil:

@@ -45,9 +45,16 @@ func (s *Sockets) Dial(source netip.Addr, server netip.AddrPort) (*Conn, error) 
 	r := route{source, server}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, k := range s.open[r] {
-		if k.join() {
+	for i := 0; i < len(s.open[r]); {
+		k := s.open[r][i]
+		joined, retired := k.join()
+		switch {
+		case joined:
 			return newConn(k), nil
+		case retired:
+			s.open[r] = slices.Delete(s.open[r], i, i+1)
+		default:
+			i++
 		}
 	}
 	k, err := dial(r)
@@ -88,7 +95,7 @@ func dial(r route) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &socket{route: r, udp: nc.(*net.UDPConn), conns: map[*Conn]bool{}, ids: map[uint16]*Conn{}}
+	k := &socket{route: r, udp: nc.(*net.UDPConn), ids: map[uint16]*Conn{}}
 	if k.raw, err = k.udp.SyscallConn(); err != nil {
 		nc.Close()
 		return nil, err
@@ -104,8 +111,8 @@ type socket struct {
 	raw   syscall.RawConn
 
 	mu      sync.Mutex
-	conns   map[*Conn]bool   // that have asked; whether the query has left us
-	joined  int              // connections that hold it, those without a query included
+	joined  int              // connections that hold it
+	asking  []*Conn          // those of them that have asked
 	ids     map[uint16]*Conn // by the identifiers that were ever sent; nil where the connection is closed
 	retired bool
 	sending bool     // somebody sends what is in out
@@ -113,15 +120,16 @@ type socket struct {
 	spare   outgoing
 }
 
-// join counts another connection, unless the socket has enough.
-func (k *socket) join() bool {
+// join counts another connection, unless the socket has enough of them now, or
+// has had enough of them.
+func (k *socket) join() (joined, retired bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.retired || k.joined >= maxShares || len(k.ids) >= maxQueries {
-		return false
+	if k.retired || k.joined == maxShares {
+		return false, k.retired
 	}
 	k.joined++
-	return true
+	return true, false
 }
 
 // leave forgets a connection. Late answers to its queries are for nobody.
@@ -133,8 +141,11 @@ func (k *socket) leave(c *Conn, ids []uint16) {
 			k.ids[id] = nil
 		}
 	}
-	delete(k.conns, c)
+	if i := slices.Index(k.asking, c); i >= 0 {
+		k.asking = slices.Delete(k.asking, i, i+1)
+	}
 	k.joined--
+	k.retired = k.retired || len(k.ids) >= maxQueries
 	k.closeUnused()
 }
 
@@ -146,23 +157,23 @@ func (k *socket) closeUnused() {
 
 // claim reserves an identifier for the answers to c. An identifier is used by
 // one connection only in the life of a socket, so that a late answer to one
-// query is never taken for the answer to another.
+// query is never taken for the answer to another. The socket is locked.
 func (k *socket) claim(c *Conn, id uint16) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	owner, used := k.ids[id]
-	if !used {
-		k.ids[id] = c
-		k.conns[c] = k.conns[c]
+	if used {
+		return owner == c
 	}
-	return !used || owner == c
+	k.ids[id] = c
+	if !slices.Contains(k.asking, c) {
+		k.asking = append(k.asking, c)
+	}
+	return true
 }
 
 // deliver hands a datagram to the connection that asked for it, or, since
-// nobody can know for whom else it was meant, a copy to everybody.
+// nobody can know for whom else it was meant, a copy to everybody who has asked.
+// The socket is locked.
 func (k *socket) deliver(b *buffer, n int) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	if n >= 2 {
 		if c, used := k.ids[uint16(b[0])<<8|uint16(b[1])]; used {
 			if c == nil || !c.post(mail{b, n, nil}) {
@@ -171,7 +182,7 @@ func (k *socket) deliver(b *buffer, n int) {
 			return
 		}
 	}
-	for c := range k.conns {
+	for _, c := range k.asking {
 		copied := buffers.Get().(*buffer)
 		copy(copied[:], b[:n])
 		if !c.post(mail{copied, n, nil}) {
@@ -181,26 +192,13 @@ func (k *socket) deliver(b *buffer, n int) {
 	buffers.Put(b)
 }
 
-// fail tells everybody whose query has left us of an error that came back, such
-// as that the port is closed.
+// fail tells everybody who has asked of an error that came back, such as that
+// the port is closed.
 func (k *socket) fail(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for c, sent := range k.conns {
-		if sent {
-			c.post(mail{err: k.wrap("read", err)})
-		}
-	}
-}
-
-// sent notes whose queries have left us.
-func (k *socket) sent(conns []*Conn) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, c := range conns {
-		if _, still := k.conns[c]; still {
-			k.conns[c] = true
-		}
+	for _, c := range k.asking {
+		c.post(mail{err: k.wrap("read", err)})
 	}
 }
 

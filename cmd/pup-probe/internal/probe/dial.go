@@ -155,7 +155,7 @@ func (p *Probe) dialAddr(ctx context.Context, network string, ap netip.AddrPort,
 	var err error
 	switch {
 	case network == "dns":
-		nc, err = p.run.dns.Dial(p.opt.source, ap)
+		nc, err = p.run.resolver.sockets.Dial(p.opt.source, ap)
 	case network == "tcp" && ap.Addr().Zone() == "" && p.opt.source.Zone() == "":
 		nc, err = dialTCP(dc, p.opt.source, ap)
 	default:

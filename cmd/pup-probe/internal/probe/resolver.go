@@ -17,6 +17,7 @@ import (
 
 	"pup/cmd/internal/wire"
 	"pup/cmd/pup-probe/internal/dnsmsg"
+	"pup/cmd/pup-probe/internal/dnsudp"
 )
 
 // A resolver finds the addresses of host names: in the hosts file, then by
@@ -29,6 +30,7 @@ type resolver struct {
 	hosts     watched[hostsTable]
 	conf      watched[*resolvConf]
 	dialTLS   tlsDialer // for tests; of the system's authorities if nil
+	sockets   dnsudp.Sockets
 
 	mu        sync.Mutex
 	ipv6      bool // whether there was a route to global IPv6 addresses

@@ -13,7 +13,6 @@ import (
 	"pup/cmd/internal/schema"
 	"pup/cmd/internal/wire"
 	"pup/cmd/pup-probe/internal/child"
-	"pup/cmd/pup-probe/internal/dnsudp"
 )
 
 // A Runner turns target lines into result lines. Its fields are set before
@@ -34,7 +33,6 @@ type Runner struct {
 	resolver resolver
 	juries   juries
 	filters  child.Pool
-	dns      dnsudp.Sockets
 }
 
 var tlsField = sync.OnceValue(func() *schema.Field { f := schema.Of(DefaultTLS); return &f })
