@@ -96,7 +96,10 @@ func parseNameServer(s string) (nameServer, error) {
 	return ns, nil
 }
 
-func checkResolver(s string) error {
+// CheckResolver says what is wrong with the name of a name server, which is
+// written as in the member resolver of a target: "192.0.2.53",
+// "tls://[2001:db8::53]:853#dns.example.org". Empty is the system's.
+func CheckResolver(s string) error {
 	if s == "" {
 		return nil
 	}
