@@ -2,23 +2,17 @@ package dnsudp
 
 import (
 	"sync"
-	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"pup/cmd/pup-probe/internal/mmsg"
 )
 
 // batchSize is the number of datagrams in a system call.
 const batchSize = 32
 
-// A message is the kernel's struct mmsghdr.
-type message struct {
-	header unix.Msghdr
-	n      uint32
-}
-
 type messages struct {
-	headers [batchSize]message
+	headers [batchSize]mmsg.Message
 	vectors [batchSize]unix.Iovec
 	buffers [batchSize]*buffer // to receive into
 }
@@ -26,24 +20,11 @@ type messages struct {
 var batches = sync.Pool{New: func() any {
 	m := new(messages)
 	for i := range m.headers {
-		m.headers[i].header.Iov = &m.vectors[i]
-		m.headers[i].header.SetIovlen(1)
+		m.headers[i].Header.Iov = &m.vectors[i]
+		m.headers[i].Header.SetIovlen(1)
 	}
 	return m
 }}
-
-func (m *messages) call(number, fd uintptr, n int) (int, error) {
-	for {
-		done, _, errno := syscall.Syscall6(number, fd, uintptr(unsafe.Pointer(&m.headers)), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
-		switch errno {
-		case 0:
-			return int(done), nil
-		case unix.EINTR:
-		default:
-			return 0, errno
-		}
-	}
-}
 
 // sendBatch sends as many datagrams as it can, and gives an error only if that
 // is none.
@@ -56,7 +37,7 @@ func (k *socket) sendBatch(out *outgoing) (sent int, err error) {
 		m.vectors[i].SetLen(size)
 		bytes = bytes[size:]
 	}
-	if cerr := k.raw.Control(func(fd uintptr) { sent, err = m.call(unix.SYS_SENDMMSG, fd, n) }); cerr != nil {
+	if cerr := k.raw.Control(func(fd uintptr) { sent, err = mmsg.Send(fd, m.headers[:n]) }); cerr != nil {
 		err = cerr
 	}
 	for i := range n {
@@ -80,7 +61,7 @@ func (k *socket) receiveBatch() error {
 			m.vectors[i].Base = &m.buffers[i][0]
 			m.vectors[i].SetLen(bufSize)
 		}
-		if n, err = m.call(unix.SYS_RECVMMSG, fd, batchSize); err == nil {
+		if n, err = mmsg.Receive(fd, m.headers[:]); err == nil {
 			return true
 		}
 		batches.Put(m)
@@ -97,7 +78,7 @@ func (k *socket) receiveBatch() error {
 	for i := range n {
 		b := m.buffers[i]
 		m.buffers[i] = nil
-		k.deliver(b, int(m.headers[i].n))
+		k.deliver(b, int(m.headers[i].N))
 	}
 	batches.Put(m)
 	return nil

@@ -31,6 +31,7 @@ type Runner struct {
 	Bug        func(string)     // told of panics in checks; may be nil
 
 	resolver resolver
+	icmp     icmpSockets
 	juries   juries
 	filters  child.Pool
 }

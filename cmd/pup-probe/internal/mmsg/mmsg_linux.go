@@ -1,0 +1,36 @@
+// Package mmsg sends and receives many datagrams with a system call of Linux.
+package mmsg
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Message is a datagram, the kernel's struct mmsghdr.
+type Message struct {
+	Header unix.Msghdr
+	N      uint32 // bytes that were received
+}
+
+// Send sends messages over a socket that does not block. It gives how many were
+// sent, or why the first one was not.
+func Send(fd uintptr, m []Message) (int, error) { return call(unix.SYS_SENDMMSG, fd, m) }
+
+// Receive receives messages from a socket, without blocking: unix.EAGAIN says that
+// there are none.
+func Receive(fd uintptr, m []Message) (int, error) { return call(unix.SYS_RECVMMSG, fd, m) }
+
+func call(number, fd uintptr, m []Message) (int, error) {
+	for {
+		n, _, errno := syscall.Syscall6(number, fd, uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), unix.MSG_DONTWAIT, 0, 0)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
