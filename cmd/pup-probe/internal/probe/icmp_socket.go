@@ -121,20 +121,26 @@ func (s *icmpSockets) drop(k *icmpSocket) {
 	k.c.Close()
 }
 
+// maxICMPErrors is how many errors in a row mean that a socket is of no use any
+// more. A few may be those of messages whose text has been read already.
+const maxICMPErrors = 16
+
 // receive reads until the socket is closed, or of no use any more.
 func (s *icmpSockets) receive(k *icmpSocket) {
-	for {
-		err := k.receiveBatch()
-		if err == nil {
-			continue
+	for bad := 0; bad < maxICMPErrors; {
+		switch err := k.receiveBatch(); {
+		case err == nil:
+			bad = 0
+		case errors.Is(err, net.ErrClosed):
+			return
+		default:
+			if bad++; bad == maxICMPErrors {
+				s.mu.Lock()
+				s.drop(k)
+				s.mu.Unlock()
+				k.fail(err)
+			}
 		}
-		if !errors.Is(err, net.ErrClosed) {
-			s.mu.Lock()
-			s.drop(k)
-			s.mu.Unlock()
-			k.fail(err)
-		}
-		return
 	}
 }
 
