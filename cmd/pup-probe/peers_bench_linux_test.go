@@ -109,6 +109,63 @@ func BenchmarkPing(b *testing.B) {
 	comparePeers(b, peers...)
 }
 
+// TestNameServer is no test: as a child of a benchmark it answers every question
+// with one address.
+func TestNameServer(t *testing.T) {
+	if os.Getenv("PUP_NAME_SERVER") == "" {
+		return
+	}
+	pc, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pc.SetReadBuffer(4 << 20)
+	fmt.Println(pc.LocalAddr())
+	go func() { io.Copy(io.Discard, os.Stdin); os.Exit(0) }()
+	for buf := make([]byte, 1500); ; {
+		n, from, err := pc.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end := 12 + bytes.IndexByte(buf[12:n], 0) + 1 + 4 // of the question, without compression
+		answer := append(buf[:end], 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1)
+		copy(answer[2:], []byte{0x85, 0x80, 0, 1, 0, 1, 0, 0, 0, 0})
+		if _, err := pc.WriteToUDPAddrPort(answer, from); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkDNSPeers is the CPU time of a DNS check beside that of programs that
+// ask many questions: massdns, and dnsperf, which only counts the answers.
+func BenchmarkDNSPeers(b *testing.B) {
+	program, addr := built(b), serving(b, "TestNameServer", "PUP_NAME_SERVER")
+	host, port, _ := net.SplitHostPort(addr)
+	const n = 20_000
+	var targets, names, queries strings.Builder
+	for i := range n {
+		fmt.Fprintf(&targets, `{"url":"dns://%s/h%d.example.org"}`+"\n", addr, i)
+		fmt.Fprintf(&names, "h%d.example.org\n", i)
+		fmt.Fprintf(&queries, "h%d.example.org A\n", i)
+	}
+	peers := []peer{{"pup", n, func(b *testing.B) time.Duration { return runProbe(b, program, targets.String(), "--jobs", "64") }}}
+	if p, ok := installed(b, "massdns"); ok {
+		servers := filepath.Join(b.TempDir(), "resolvers")
+		if err := os.WriteFile(servers, []byte(addr+"\n"), 0o600); err != nil {
+			b.Fatal(err)
+		}
+		peers = append(peers, peer{"massdns", n, func(b *testing.B) time.Duration {
+			return runPeer(b, names.String(), p, "-q", "-r", servers, "-t", "A", "-o", "J", "-s", "64", "-w", "/dev/null")
+		}})
+	}
+	if p, ok := installed(b, "dnsperf"); ok {
+		peers = append(peers, peer{"dnsperf", n, func(b *testing.B) time.Duration {
+			return runPeer(b, queries.String(), p, "-s", host, "-p", port, "-q", "64", "-n", "1")
+		}})
+	}
+	comparePeers(b, peers...)
+}
+
 // TestPageServer is no test: as a child of a benchmark it serves a page.
 func TestPageServer(t *testing.T) {
 	if os.Getenv("PUP_PAGE_SERVER") == "" {
