@@ -75,6 +75,9 @@ func act(c *cli.Context, std cmdline.Std) error {
 		return cmdline.Errorf(cmdline.Config, "%w", err)
 	}
 	if c.Bool("check") {
+		if cfg.Spool == "" && len(files) > 0 {
+			fmt.Fprintln(std.Err, "pup-route: there is no spool: what hooks have not taken is kept in memory, and lost when pup-route ends")
+		}
 		return nil
 	}
 	if cmdline.IsTerminal(std.In) {

@@ -250,7 +250,9 @@ func kind(raw []byte) string {
 func DidYouMean(got string, names []string) string {
 	best, dist := "", len(got)/2+2
 	for _, n := range names {
-		if d := distance(got, n, dist); d < dist {
+		d := distance(got, n, dist)
+		// of two that are as near, the one with the same beginning: htps is https, not ftps
+		if d < dist || best != "" && d == dist && n[0] == got[0] && best[0] != got[0] {
 			best, dist = n, d
 		}
 	}

@@ -155,6 +155,9 @@ func TestMembersAndValues(t *testing.T) {
 }
 
 func TestDidYouMean(t *testing.T) {
+	if got, want := DidYouMean("htps", []string{"ftps", "https", "http"}), `; did you mean "https"?`; got != want {
+		t.Errorf("htps: got %q, want %q: it begins the same", got, want)
+	}
 	names := []string{"timeout", "expect", "labels"}
 	for _, tt := range []struct{ got, want string }{
 		{"tiemout", `; did you mean "timeout"?`},

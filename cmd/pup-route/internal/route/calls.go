@@ -131,7 +131,7 @@ func (r *router) done(e ended, now phase) {
 	case wall.Sub(j.Created) >= c.hook.RetryFor:
 		r.dead(e.job, fmt.Sprintf("%s; given up after %v and %d attempts", j.Reason, wall.Sub(j.Created).Round(time.Second), j.Attempts))
 	case r.spool == nil && now != reading:
-		r.dead(e.job, j.Reason)
+		r.dead(e.job, j.Reason+"; given up: the input has ended, and there is no spool to keep it in")
 	default:
 		delay := again(c.hook, wall.Sub(j.Created))
 		j.After = wall.Add(delay).UTC()
@@ -140,7 +140,11 @@ func (r *router) done(e ended, now phase) {
 				r.fail("write the spool", err)
 			}
 		}
-		r.report(j, fmt.Sprintf("%s; attempt %d follows in %v", j.Reason, j.Attempts+1, delay.Round(time.Millisecond)))
+		kept := ""
+		if r.spool == nil {
+			kept = ", if pup-route still runs: there is no spool"
+		}
+		r.report(j, fmt.Sprintf("%s; attempt %d follows in %v%s", j.Reason, j.Attempts+1, delay.Round(time.Millisecond), kept))
 		r.queue.Again(e.job, j.After)
 	}
 }
