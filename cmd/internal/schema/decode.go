@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"pup/cmd/internal/ndjson"
@@ -187,11 +188,13 @@ func detach(rv reflect.Value, raw []byte) {
 	})
 }
 
-var reference = regexp.MustCompile(`^\$\{(secret:[A-Za-z0-9][A-Za-z0-9._-]*|env:PUP_[A-Za-z0-9_]+)\}$`)
+var reference = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\$\{(secret:[A-Za-z0-9][A-Za-z0-9._-]*|env:PUP_[A-Za-z0-9_]+)\}$`)
+})
 
 // IsReference says whether s is a reference to a secret: ${secret:NAME} or
 // ${env:PUP_NAME}.
-func IsReference(s string) bool { return reference.MatchString(s) }
+func IsReference(s string) bool { return reference().MatchString(s) }
 
 func (f *Field) jsonType() string {
 	switch f.Type {
