@@ -19,6 +19,13 @@ type Conn struct {
 	closed   bool
 	reading  bool // somebody waits for the alarm
 	*alarm        // rings when there is mail, or another deadline, and at the deadline
+
+	// what the slices begin with, since few connections need more
+	room struct {
+		shares [1]share
+		ids    [1]uint16
+		mail   [1]mail
+	}
 }
 
 // An alarm wakes a reader. It may ring without need; so it can be used again
@@ -56,7 +63,10 @@ type mail struct {
 }
 
 func newConn(k *socket) *Conn {
-	return &Conn{shares: []share{{socket: k}}, alarm: alarms.Get().(*alarm)}
+	c := &Conn{alarm: alarms.Get().(*alarm)}
+	c.shares = append(c.room.shares[:0], share{socket: k, ids: c.room.ids[:0]})
+	c.mail = c.room.mail[:0]
+	return c
 }
 
 // post puts mail into the box, unless it is full or the connection is closed.
