@@ -53,6 +53,9 @@ func (k *socket) receiveBatch() error {
 	var n int
 	var err error
 	cerr := k.raw.Read(func(fd uintptr) bool {
+		if err = mmsg.Ready(fd); err != nil {
+			return err != unix.EAGAIN
+		}
 		m = batches.Get().(*messages)
 		for i := range m.buffers {
 			if m.buffers[i] == nil {

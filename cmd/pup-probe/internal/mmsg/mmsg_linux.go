@@ -22,6 +22,22 @@ func Send(fd uintptr, m []Message) (int, error) { return call(unix.SYS_SENDMMSG,
 // there are none.
 func Receive(fd uintptr, m []Message) (int, error) { return call(unix.SYS_RECVMMSG, fd, m) }
 
+// Ready says whether there is something to receive, by nil; else it is unix.EAGAIN or
+// an error of the socket, which is taken off it. It needs no buffer and little
+// stack, for those who wait.
+func Ready(fd uintptr) error {
+	for {
+		_, _, errno := syscall.Syscall6(unix.SYS_RECVFROM, fd, 0, 0, unix.MSG_DONTWAIT|unix.MSG_PEEK, 0, 0)
+		switch errno {
+		case 0:
+			return nil
+		case unix.EINTR:
+		default:
+			return errno
+		}
+	}
+}
+
 func call(number, fd uintptr, m []Message) (int, error) {
 	for {
 		n, _, errno := syscall.Syscall6(number, fd, uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), unix.MSG_DONTWAIT, 0, 0)
