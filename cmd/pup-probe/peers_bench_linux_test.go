@@ -84,7 +84,7 @@ func runProbe(b *testing.B, program, targets string, args ...string) time.Durati
 // Pup-probe makes a check of each echo.
 func BenchmarkPing(b *testing.B) {
 	program := built(b)
-	const n = 300
+	const n = 1000
 	var hosts, targets, series strings.Builder
 	for i := range n {
 		a := fmt.Sprintf("127.0.%d.%d", i/200, 1+i%200)

@@ -53,8 +53,10 @@ func (k *socket) receiveBatch() error {
 	var n int
 	var err error
 	cerr := k.raw.Read(func(fd uintptr) bool {
-		if err = mmsg.Ready(fd); err != nil {
-			return err != unix.EAGAIN
+		if !k.answered { // one of thousands that wait for a silent server should not grow its stack
+			if err = mmsg.Ready(fd); err != nil {
+				return err != unix.EAGAIN
+			}
 		}
 		m = batches.Get().(*messages)
 		for i := range m.buffers {
@@ -76,6 +78,7 @@ func (k *socket) receiveBatch() error {
 	if err != nil {
 		return err
 	}
+	k.answered = true
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for i := range n {

@@ -110,6 +110,8 @@ type socket struct {
 	udp   *net.UDPConn
 	raw   syscall.RawConn
 
+	answered bool // something was received; belongs to receiveBatch
+
 	mu      sync.Mutex
 	joined  int              // connections that hold it
 	asking  []*Conn          // those of them that have asked
