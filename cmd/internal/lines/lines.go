@@ -110,20 +110,42 @@ type result struct {
 type event struct {
 	V        int             `json:"v" doc:"Major version of the format: 1."`
 	Type     string          `json:"type" doc:"event."`
-	Name     string          `json:"name" doc:"The target."`
+	Name     string          `json:"name" doc:"The target; of several together the hook, or what they have in common."`
 	Event    string          `json:"event" doc:"What happened: the new status, recovered, reminder, flapping or stale; input-lost when results and beats stay away; group for several events together."`
 	Status   string          `json:"status" enum:"up,degraded,down,unknown" doc:"The status now."`
 	Previous string          `json:"previous" doc:"The status before."`
 	Time     time.Time       `json:"time" doc:"When it happened, on the clock of the results."`
 	Since    time.Time       `json:"since" doc:"When the incident began."`
 	ForMS    float64         `json:"for_ms" doc:"How long the incident has lasted."`
-	Count    int             `json:"count" doc:"How many results in a row had the status; of a group, how many events it has."`
+	Count    int             `json:"count" doc:"How many results in a row had the status; of a group, how many events it has; of members, how many have a problem."`
 	Incident string          `json:"incident" doc:"Identity of the problem, from its first result to recovery."`
 	Vantage  string          `json:"vantage" doc:"Where the result comes from."`
+	Reason   string          `json:"reason" enum:"removed,forgotten,reconfigured" doc:"Of the end of a problem that has not ended: the target was removed; nothing was heard of it for forget_after; the hook does not look at it any more."`
+	Vantages []seen          `json:"vantages" doc:"With quorum: how each vantage sees it."`
+	Cause    string          `json:"cause" doc:"With common_cause: what the members have in common."`
+	Members  []member        `json:"members" doc:"Those with a problem, 20 at most."`
+	Total    int             `json:"total" doc:"How many members there are."`
 	Job      string          `json:"job" doc:"The idempotency key: the same when a hook is tried again."`
 	Hook     string          `json:"hook" doc:"The hook that gets the event."`
 	Events   []any           `json:"events" doc:"Of a group: its events."`
 	Result   json.RawMessage `json:"result" doc:"The result that caused it, as it came."`
+}
+
+type seen struct {
+	Vantage string `json:"vantage" doc:"Where the results come from."`
+	Status  string `json:"status" enum:"up,degraded,down,unknown" doc:"The last one."`
+}
+
+type member struct {
+	Name   string `json:"name" doc:"The target."`
+	Status string `json:"status" enum:"up,degraded,down,unknown" doc:"Its status."`
+}
+
+type removed struct {
+	V    int       `json:"v" doc:"Major version of the format: 1."`
+	Type string    `json:"type" doc:"removed."`
+	Name string    `json:"name" doc:"The target."`
+	Time time.Time `json:"time" doc:"When it was removed. Results of runs that were due before do not count."`
 }
 
 type held struct {
@@ -184,6 +206,7 @@ func Docs() []Doc {
 		{wire.TypeEvent, "What a hook of pup-route reads.", schema.Of(event{})},
 		{"held", "Written by a dry run of pup-route only: a hook that is not called, and why.", schema.Of(held{})},
 		{wire.TypeBeat, "A sign of life. Written by pup-sched at a steady pace, completed by pup-probe, watched by pup-route.", schema.Of(beat{})},
+		{wire.TypeRemoved, "A target that has left the configuration. Written by pup-sched when it reads its files again; any program may write it. pup-route closes what is open of the target.", schema.Of(removed{})},
 		{wire.TypeError, "Stands in the place of a line that can't be read, or reports a hook that failed.", schema.Of(errorLine{})},
 	}
 }

@@ -28,11 +28,12 @@ const seconds = time.Second
 
 // Config is all that the files and flags say.
 type Config struct {
-	Spool      string // "": in memory
-	Silences   string // "": none
-	Recheck    string // "": none
-	StaleAfter time.Duration
-	Hooks      []Hook
+	Spool       string // "": in memory
+	Silences    string // "": none
+	Recheck     string // "": none
+	StaleAfter  time.Duration
+	ForgetAfter time.Duration // 0: never
+	Hooks       []Hook
 }
 
 // A Hook is a command and when to run it.
@@ -76,7 +77,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Load reads the files and the flags of --on, in this order. The error joins
 // all mistakes that were found.
 func Load(files, flags []string, o Options) (*Config, error) {
-	c := &Config{}
+	c := &Config{ForgetAfter: forgetAfter}
 	var errs []error
 	names := map[string]string{}
 	for _, file := range files {
@@ -129,11 +130,12 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 		return errs
 	}
 	var parts struct {
-		Spool      string            `json:"spool"`
-		Silences   string            `json:"silences"`
-		Recheck    string            `json:"recheck"`
-		StaleAfter wire.Duration     `json:"stale_after"`
-		Hook       []json.RawMessage `json:"hook"`
+		Spool       string            `json:"spool"`
+		Silences    string            `json:"silences"`
+		Recheck     string            `json:"recheck"`
+		StaleAfter  wire.Duration     `json:"stale_after"`
+		ForgetAfter *wire.Duration    `json:"forget_after"`
+		Hook        []json.RawMessage `json:"hook"`
 	}
 	if err := json.Unmarshal(raw, &parts); err != nil {
 		return []error{at("", err)}
@@ -143,6 +145,12 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 			return []error{at("stale_after", errors.New("stale_after has been given by another file"))}
 		}
 		c.StaleAfter = time.Duration(parts.StaleAfter)
+	}
+	if parts.ForgetAfter != nil {
+		if c.ForgetAfter != forgetAfter {
+			return []error{at("forget_after", errors.New("forget_after has been given by another file"))}
+		}
+		c.ForgetAfter = time.Duration(*parts.ForgetAfter)
 	}
 	for _, once := range []struct {
 		key, value string
@@ -234,6 +242,9 @@ func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]str
 		h.When, err = expr.Compile(k.When, catalog.Load().Env())
 		fail("when", err)
 	}
+	fail("quorum", quorum(&h.Rule, k.Quorum))
+	fail("members", members(&h.Rule, k.Members))
+	fail("common_cause", commonCause(&h.Rule, k.CommonCause))
 	h.Group = time.Duration(k.Group)
 	if k.Input == string(hook.Stream) && (k.Group > 0 || k.Answers) {
 		fail("input", errors.New("group and answers do not go with a stream"))

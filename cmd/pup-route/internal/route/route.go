@@ -98,7 +98,7 @@ func Run(in io.Reader, out, errs io.Writer, o Options) (Summary, error) {
 		stream:  map[string]*hook.Process{},
 		worst:   wire.Up,
 	}
-	r.fields.take = r.fields.member
+	r.fields.take, r.fields.rhythm, r.fields.limit = r.fields.member, &span{}, &span{}
 	r.table = state.New(r.event, r.noted)
 	r.table.Gate = r.gate
 	if o.DryRun {
@@ -111,6 +111,7 @@ func Run(in io.Reader, out, errs io.Writer, o Options) (Summary, error) {
 	if err != nil {
 		return Summary{}, err
 	}
+	r.table.Resume(r.clock.now())
 	r.loop(newIntake(src, o.MaxLine))
 	for _, p := range r.stream {
 		r.closing.Go(p.Close)
@@ -157,6 +158,7 @@ func (r *router) use(c *config.Config) {
 		}
 	}
 	r.Config = c
+	r.table.ForgetAfter = c.ForgetAfter
 	r.table.SetRules(rules, c.StaleAfter, moved)
 	r.silences.looked = time.Time{}
 	r.look()
@@ -193,6 +195,9 @@ func (r *router) process(h *config.Hook) *hook.Process {
 
 // holds evaluates when. What can't be told does not hold.
 func (r *router) holds(when *expr.Expr, line []byte) bool {
+	if len(line) == 0 {
+		return false
+	}
 	if r.varsOf != &line[0] {
 		vars, err := expr.Vars(line)
 		if err != nil {
@@ -324,6 +329,8 @@ func (r *router) finish(err error) {
 	if err != io.EOF {
 		r.fail("read the input", err)
 	}
+	r.varsOf = nil
+	r.table.Conclude(r.clock.now())
 	if !r.DryRun {
 		r.inputLost("the input has ended", r.clock.now())
 	}
@@ -379,6 +386,8 @@ func (r *router) reload() {
 		return
 	}
 	r.use(c)
+	r.varsOf = nil
+	r.table.Resume(r.clock.now())
 }
 
 // leave says which events were not dealt with.

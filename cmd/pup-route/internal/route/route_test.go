@@ -132,6 +132,18 @@ func TestEventLine(t *testing.T) {
 	}
 }
 
+// TestVantageIsText: our own views of a name are told from vantages by a zero
+// byte, so no line may bring one.
+func TestVantageIsText(t *testing.T) {
+	o := options(t)
+	in := `{"name":"input","vantage":"\u0000","status":"down"}` + "\n" + `{"name":"a","vantage":"\u0000quorum 2","status":"down"}` + "\n"
+	var out bytes.Buffer
+	sum, err := Run(strings.NewReader(in), &out, io.Discard, o)
+	if err != nil || sum.Bad != 2 || strings.Count(out.String(), "the vantage holds a zero byte") != 2 {
+		t.Errorf("%+v, %v: %s", sum, err, out.String())
+	}
+}
+
 func TestNotify(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})

@@ -69,7 +69,7 @@ func (c *recovery) Note(n state.Note)   { c.r.table.Apply(n) }
 
 func (c *recovery) Result(line []byte, clock, wall time.Time) {
 	r := c.r
-	if r.fields.scan(line) != nil || r.fields.result(&r.result, line, true) != nil {
+	if r.fields.scan(line) != nil || r.fields.result(&r.result, line, true, true) != nil {
 		return // it was fine when it was accepted
 	}
 	r.clock.base, r.clock.set = clock, wall

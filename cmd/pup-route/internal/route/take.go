@@ -36,10 +36,13 @@ func (r *router) accept(l *lineAt, raw, text []byte, known bool) {
 	if !r.fields.is(wire.TypeResult) {
 		now := r.clock.observe(r.fields.moment())
 		r.advance(now)
+		if r.fields.is(wire.TypeRemoved) {
+			r.removed(now)
+		}
 		r.heard(now)
 		return
 	}
-	if err := r.fields.result(&r.result, text, r.table.HearsStale()); err != nil {
+	if err := r.fields.result(&r.result, text, r.table.HearsEvery(), r.table.HearsDue()); err != nil {
 		l.err = &ndjson.LineError{No: l.no, Line: raw, Err: err}
 		return
 	}

@@ -108,8 +108,13 @@ func (s *Scheduler) Run(ctx context.Context) error {
 			}
 			s.report(true)
 			return s.out.Flush()
-		case s.targets = <-s.replace:
+		case targets := <-s.replace:
+			s.remove(targets)
+			s.targets = targets
 			s.fill()
+			if err := s.out.Flush(); err != nil {
+				return err
+			}
 		case sig := <-s.signals:
 			s.heed(sig)
 		case <-timer.C:
@@ -118,6 +123,22 @@ func (s *Scheduler) Run(ctx context.Context) error {
 			}
 		}
 		timer.Reset(s.sleep())
+	}
+}
+
+// remove writes a line for every target that is not among those of now any
+// more, so that pup-route expects nothing of it and closes what it has open.
+func (s *Scheduler) remove(targets []Target) {
+	kept := make(map[string]bool, len(targets))
+	for i := range targets {
+		kept[string(targets[i].Name())] = true
+	}
+	for i := range s.targets {
+		if name := s.targets[i].Name(); !kept[string(name)] {
+			b := append([]byte(`{"v":1,"type":"removed","name":"`), name...)
+			b = new(stamp).append(append(b, `","time":"`...), s.clock())
+			s.out.Add(append(b, `"}`...)) // Flush reports the error
+		}
 	}
 }
 
