@@ -264,8 +264,8 @@ const (
 	benchRedirect = "HTTP/1.1 302 Found\r\nServer: bench\r\nLocation: /\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 )
 
-// benchServer starts a server in a process of its own, which listens on all
-// addresses. One of https writes the certificate of its authority to the file
+// benchServer starts a server in a process of its own, which listens on the
+// addresses that benchAddr gives. One of https writes the certificate of its authority to the file
 // ca.
 func benchServer(b *testing.B, kind, ca string) (port string) {
 	cmd := exec.Command(os.Args[0], "-test.run=^TestBenchServer$")
@@ -296,26 +296,40 @@ func TestBenchServer(t *testing.T) {
 	if kind == "" {
 		return
 	}
-	ln, err := net.Listen("tcp4", ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	serve := map[string]func(net.Conn){"tcp": func(net.Conn) {}, "redis": servePong, "http": servePage, "https": servePage}[kind]
-	if kind == "https" {
-		ln = tls.NewListener(ln, benchIdentity(t, os.Getenv("PUP_BENCH_CA")))
-	}
-	fmt.Println(ln.Addr().(*net.TCPAddr).Port)
-	go func() { io.Copy(io.Discard, os.Stdin); os.Exit(0) }()
-	for {
-		c, err := ln.Accept()
+	port := "0"
+	var listeners []net.Listener
+	for i := range benchHosts {
+		ln, err := net.Listen("tcp4", benchAddr(i, port))
 		if err != nil {
 			t.Fatal(err)
 		}
+		_, port, _ = net.SplitHostPort(ln.Addr().String())
+		listeners = append(listeners, ln)
+	}
+	serve := map[string]func(net.Conn){"tcp": func(net.Conn) {}, "redis": servePong, "http": servePage, "https": servePage}[kind]
+	if kind == "https" {
+		identity := benchIdentity(t, os.Getenv("PUP_BENCH_CA"))
+		for i, ln := range listeners {
+			listeners[i] = tls.NewListener(ln, identity)
+		}
+	}
+	for _, ln := range listeners {
 		go func() {
-			defer c.Close()
-			serve(c)
+			for {
+				c, err := ln.Accept()
+				if err != nil {
+					panic(err)
+				}
+				go func() {
+					defer c.Close()
+					serve(c)
+				}()
+			}
 		}()
 	}
+	fmt.Println(port)
+	io.Copy(io.Discard, os.Stdin)
+	os.Exit(0)
 }
 
 // servePong answers, and leaves it to the client to close, as redis does.

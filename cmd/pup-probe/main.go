@@ -68,6 +68,7 @@ func flags() []cli.Flag {
 		&cli.BoolFlag{Name: "ordered", Usage: "write the results in the order of their targets; a slow check holds up those behind it"},
 		&cli.StringFlag{Name: "vantage", Usage: "say in every result that we probe from `NAME`"},
 		&cli.StringFlag{Name: "secrets", EnvVars: []string{"CREDENTIALS_DIRECTORY"}, Usage: "take ${secret:NAME} from the file NAME in `DIR`"},
+		&cli.StringFlag{Name: "resolver", Usage: "ask the name server `SERVER` for the addresses of targets that name none, in place of those of the system: HOST or HOST:PORT, with tcp:// or tls:// before it if not over UDP"},
 		&cli.StringSliceFlag{Name: "deny", Usage: "never connect to an address in the network `CIDR`; may be repeated"},
 		&cli.BoolFlag{Name: "allow-exec", Usage: "let targets run commands (check exec)"},
 		&cli.BoolFlag{Name: "allow-files", Usage: "let targets connect to socket files and look at files (checks unix and file, connect = \"unix:PATH\")"},
@@ -145,6 +146,10 @@ func configure(c *cli.Context, std cmdline.Std, r *probe.Runner) (*engine.Engine
 	}
 	if err := durationFlag(c, "grace", &e.Grace); err != nil {
 		return nil, err
+	}
+	r.Resolver = c.String("resolver")
+	if err := probe.CheckResolver(r.Resolver); err != nil {
+		return nil, usagef("--resolver: %w", err)
 	}
 	for _, s := range c.StringSlice("deny") {
 		n, err := expr.ParsePrefix(s)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -64,7 +65,7 @@ type dnsFacts struct {
 	Transport       string      `json:"transport" doc:"How the answer came: udp, tcp, tls, https."`
 	AnswerBytes     *int        `json:"answer_bytes" doc:"The size of the answer."`
 	Resent          *int        `json:"resent" doc:"How often a question was sent again over UDP, since no answer came."`
-	Ignored         int         `json:"ignored" doc:"Messages that were no answers to our questions."`
+	Ignored         int         `json:"ignored" doc:"Messages that were no answers to our questions. Checks of one server at the same time share a socket, and each counts what is nobody's answer."`
 	Records         []dnsRecord `json:"records" doc:"All records of the answer section."`
 }
 
@@ -216,14 +217,20 @@ func dnsType(t uint16) string {
 // that was asked for.
 func dnsMeasure(f *dnsFacts, m *dns.Msg, w *dnsWish) []dns.RR {
 	f.Rcode, f.ExtendedError = dnsmsg.Rcode(m.Rcode), dnsmsg.Extended(m)
-	f.AA, f.RD, f.RA, f.AD = new(m.Authoritative), new(m.RecursionDesired), new(m.RecursionAvailable), new(m.AuthenticatedData)
+	v := &struct { // in one piece
+		count, authority, additional, ttlMin, ttlMax int
+		header                                       dns.MsgHdr
+		edns                                         bool
+	}{authority: len(m.Ns), additional: len(m.Extra), header: m.MsgHdr}
+	f.AA, f.RD, f.RA, f.AD = &v.header.Authoritative, &v.header.RecursionDesired, &v.header.RecursionAvailable, &v.header.AuthenticatedData
 	if f.TC == nil {
-		f.TC = new(m.Truncated)
+		f.TC = &v.header.Truncated
 	}
-	f.AuthorityCount, f.AdditionalCount = new(len(m.Ns)), new(len(m.Extra))
+	f.Count, f.AuthorityCount, f.AdditionalCount = &v.count, &v.authority, &v.additional
 	if opt := m.IsEdns0(); opt != nil {
-		f.AdditionalCount = new(len(m.Extra) - 1)
-		f.EDNS = new(true)
+		v.additional--
+		v.edns = true
+		f.EDNS = &v.edns
 		for _, o := range opt.Option {
 			if n, ok := o.(*dns.EDNS0_NSID); ok {
 				f.ServerID = dnsIdentifier(n.Nsid)
@@ -231,15 +238,12 @@ func dnsMeasure(f *dnsFacts, m *dns.Msg, w *dnsWish) []dns.RR {
 		}
 	}
 	var answer []dns.RR
-	for _, rr := range m.Answer {
+	ttls := make([]int, len(m.Answer))
+	for i, rr := range m.Answer {
 		h := rr.Header()
 		data := dnsData(rr)
-		ttl := int(h.Ttl)
-		f.Records = append(f.Records, dnsRecord{strings.TrimSuffix(h.Name, "."), dnsType(h.Rrtype), new(ttl), data})
-		if f.TTLMinSeconds == nil {
-			f.TTLMinSeconds, f.TTLMaxSeconds = new(ttl), new(ttl)
-		}
-		f.TTLMinSeconds, f.TTLMaxSeconds = new(min(*f.TTLMinSeconds, ttl)), new(max(*f.TTLMaxSeconds, ttl))
+		ttls[i] = int(h.Ttl)
+		f.Records = append(f.Records, dnsRecord{strings.TrimSuffix(h.Name, "."), dnsType(h.Rrtype), &ttls[i], data})
 		if h.Rrtype == w.qtype || w.qtype == dns.TypeANY && h.Rrtype != dns.TypeRRSIG {
 			answer = append(answer, rr)
 			f.Answers = append(f.Answers, data)
@@ -251,7 +255,11 @@ func dnsMeasure(f *dnsFacts, m *dns.Msg, w *dnsWish) []dns.RR {
 			f.Serial = new(rr.Serial)
 		}
 	}
-	f.Count = new(len(answer))
+	v.count = len(answer)
+	if len(ttls) > 0 {
+		v.ttlMin, v.ttlMax = slices.Min(ttls), slices.Max(ttls)
+		f.TTLMinSeconds, f.TTLMaxSeconds = &v.ttlMin, &v.ttlMax
+	}
 	if days, ok := dnsDaysLeft(m); ok {
 		f.RRSIGDaysLeft = &days
 	}

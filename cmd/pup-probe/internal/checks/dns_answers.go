@@ -2,6 +2,7 @@ package checks
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -121,6 +122,16 @@ func dnsData(rr dns.RR) string {
 	}
 	if unknown, ok := rr.(*dns.RFC3597); ok {
 		return fmt.Sprintf(`\# %d %s`, len(unknown.Rdata)/2, strings.ToLower(unknown.Rdata))
+	}
+	var ip net.IP // the most frequent ones, and the library makes a detour over their name
+	switch rr := rr.(type) {
+	case *dns.A:
+		ip = rr.A.To4()
+	case *dns.AAAA:
+		ip = rr.AAAA
+	}
+	if a, ok := netip.AddrFromSlice(ip); ok {
+		return a.String()
 	}
 	return strings.TrimPrefix(rr.String(), rr.Header().String())
 }

@@ -97,7 +97,7 @@ func (e dnsAfterTruncation) Unwrap() error { return e.error }
 
 func (s *dnsSession) overUDP(q *dnsmsg.Query) (*dns.Msg, error) {
 	if s.udp == nil {
-		c, err := s.p.DialUDP(s.ctx)
+		c, err := s.p.DialDNS(s.ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -631,6 +631,21 @@ func dnsDS(k map[string]string, zone string) string {
 	return ds
 }
 
+// The data of an address is written without the library, and as the library
+// writes it.
+func TestDNSData(t *testing.T) {
+	for _, data := range []string{"A 192.0.2.1", "AAAA 2001:db8::1", "AAAA ::ffff:192.0.2.1", "AAAA ::", "MX 10 mail.example.org.", "CAA 0 issue \"ca.example.org\""} {
+		rr := dnsRR("www.example.org. 60 " + data)
+		_, want, _ := strings.Cut(data, " ")
+		if got := dnsData(rr); got != want || !strings.HasSuffix(rr.String(), "\t"+want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	if got := dnsData(&dns.A{}); got != "" {
+		t.Errorf("no address: got %q", got)
+	}
+}
+
 func dnsTrust(k map[string]string) string { return fmt.Sprintf(`"tls":{"ca":%q}`, k["ca"]) }
 
 // TestDNSRealTrouble stops and kills real servers.

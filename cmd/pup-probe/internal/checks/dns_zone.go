@@ -125,7 +125,7 @@ func (s *dnsSession) open(p *dnsPeer, zone string) error {
 	if p.query, err = dnsmsg.New(zone, dns.TypeSOA, dns.ClassINET, dnsmsg.Options{EDNS: s.opt.EDNS}); err != nil {
 		return probe.Failf(wire.BadOptions, "url: %w", err)
 	}
-	c, err := s.p.DialHost(s.ctx, "udp", p.addr.String(), s.p.URL.Port)
+	c, err := s.p.DialHost(s.ctx, "dns", p.addr.String(), s.p.URL.Port)
 	switch {
 	case errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT):
 		p.err = "not asked: no route to it from here"

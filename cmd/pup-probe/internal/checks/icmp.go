@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"os"
+	"syscall"
 	"time"
 
 	"pup/cmd/internal/wire"
@@ -63,7 +64,7 @@ func icmp(ctx context.Context, p *probe.Probe, opt *icmpOptions, facts *icmpFact
 	}
 	defer c.Close()
 	p.Phase(wire.Wait)
-	s := icmpSeries{c: c, opt: opt, facts: facts, sent: make([]time.Time, 0, opt.Count), times: make([]time.Duration, opt.Count)}
+	s := icmpSeries{p: p, c: c, opt: opt, facts: facts, sent: make([]time.Time, 0, opt.Count), times: make([]time.Duration, opt.Count)}
 	facts.Sent, facts.Received, facts.Duplicates = new(0), new(0), new(0)
 	if err := s.run(ctx); err != nil {
 		return err
@@ -73,6 +74,7 @@ func icmp(ctx context.Context, p *probe.Probe, opt *icmpOptions, facts *icmpFact
 
 // icmpSeries is a series of echo requests.
 type icmpSeries struct {
+	p       *probe.Probe
 	c       *probe.ICMP
 	opt     *icmpOptions
 	facts   *icmpFacts
@@ -89,6 +91,10 @@ func (s *icmpSeries) run(ctx context.Context) error {
 	for i := range s.opt.Count {
 		s.sent = append(s.sent, time.Now())
 		if s.failure = s.c.Send(uint16(i)); s.failure != nil {
+			if i == 0 && icmpNoWay(s.failure) {
+				s.p.Phase(wire.Connect)
+				return s.failure
+			}
 			s.facts.Trouble = s.failure.Error()
 		}
 		*s.facts.Sent++
@@ -109,6 +115,11 @@ func (s *icmpSeries) run(ctx context.Context) error {
 	return nil
 }
 
+// icmpNoWay says whether the system knows of no way to the address.
+func icmpNoWay(err error) bool {
+	return errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.EADDRNOTAVAIL)
+}
+
 // receive takes what comes until the given time. After the last request it
 // ends when nothing is missing any more.
 func (s *icmpSeries) receive(ctx context.Context, until time.Time) error {
@@ -126,7 +137,7 @@ func (s *icmpSeries) receive(ctx context.Context, until time.Time) error {
 		case err != nil:
 			return err
 		}
-		s.note(e, time.Now())
+		s.note(e, e.Time)
 	}
 	return nil
 }

@@ -1,12 +1,14 @@
 package checks
 
 import (
+	"bytes"
 	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"pup/cmd/internal/wire"
+	"pup/cmd/pup-probe/internal/engine"
 	"pup/cmd/pup-probe/internal/probe"
 )
 
@@ -21,6 +23,28 @@ func TestICMPLoopback(t *testing.T) {
 		}
 		res.want(t, "up", "icmp.sent == 3", "icmp.received == 3", "icmp.loss_percent == 0", "icmp.min_ms <= icmp.avg_ms and icmp.avg_ms <= icmp.max_ms",
 			"icmp.ttl == 64", "icmp.duplicates == 0", "ms.wait > 0")
+	}
+}
+
+// Many pings of one address at once each get their own answers, and none is lost.
+func TestICMPTogether(t *testing.T) {
+	if check(t, "icmp://127.0.0.1", `"icmp":{"count":1}`).outcome() != "up" {
+		return // TestICMPLoopback says what is wrong
+	}
+	const n = 100
+	var out bytes.Buffer
+	e := engine.Engine{
+		Runner: probe.NewRunner(All()), Out: &out, MaxLine: 1 << 20,
+		In: strings.NewReader(strings.Repeat(`{"url":"icmp://127.0.0.1","timeout":"20s","icmp":{"count":5,"interval":"10ms","wait":"10s"}}`+"\n", n)),
+	}
+	if _, err := e.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(out.String(), `"sent":5,"received":5,"loss_percent":0,`); got != n {
+		t.Errorf("%d of %d have all answers: %.2000s", got, n, &out)
+	}
+	if got := strings.Count(out.String(), `"duplicates":0`); got != n {
+		t.Errorf("%d of %d have no answer twice", got, n)
 	}
 }
 

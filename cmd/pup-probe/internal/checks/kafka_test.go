@@ -225,7 +225,7 @@ func TestKafkaCanary(t *testing.T) {
 	}
 	compressed := kafkaAppendBatch(nil, 1, "what the topic's settings make of it")
 	compressed[kafkaBatchAfter+1] |= 1 // gzip
-	binary.BigEndian.PutUint32(compressed[kafkaBatchCRC:], crc32.Checksum(compressed[kafkaBatchAfter:], kafkaCastagnoli))
+	binary.BigEndian.PutUint32(compressed[kafkaBatchCRC:], crc32.Checksum(compressed[kafkaBatchAfter:], kafkaCastagnoli()))
 	broken := kafkaAppendBatch(nil, 1, "token")
 	broken[len(broken)-2] ^= 1
 	for _, tt := range []struct {

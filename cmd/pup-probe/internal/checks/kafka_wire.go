@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"sync"
 
 	"pup/cmd/internal/wire"
 	"pup/cmd/pup-probe/internal/probe"
@@ -236,7 +237,8 @@ const (
 	kafkaBatchSize  = 61
 )
 
-var kafkaCastagnoli = crc32.MakeTable(crc32.Castagnoli)
+// kafkaCastagnoli is made when it is needed: it takes a twentieth of a start.
+var kafkaCastagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
 
 // kafkaAppendBatch adds a batch of one record without a key. Now is in
 // milliseconds since 1970.
@@ -257,7 +259,7 @@ func kafkaAppendBatch(dst []byte, now int64, value string) []byte {
 	dst = kafkaAppendInt64(dst, 0)
 	dst = kafkaAppendInt32(dst, int32(len(body)+kafkaBatchAfter-12))
 	dst = append(kafkaAppendInt32(dst, -1), 2)
-	dst = binary.BigEndian.AppendUint32(dst, crc32.Checksum(body, kafkaCastagnoli))
+	dst = binary.BigEndian.AppendUint32(dst, crc32.Checksum(body, kafkaCastagnoli()))
 	return append(dst, body...)
 }
 
@@ -282,7 +284,7 @@ func kafkaRecord(b []byte, offset int64) (string, error) {
 		if batch[kafkaBatchMagic] != 2 {
 			return "", fmt.Errorf("a batch has the format %d, want 2", batch[kafkaBatchMagic])
 		}
-		if sum := crc32.Checksum(batch[kafkaBatchAfter:], kafkaCastagnoli); sum != binary.BigEndian.Uint32(batch[kafkaBatchCRC:]) {
+		if sum := crc32.Checksum(batch[kafkaBatchAfter:], kafkaCastagnoli()); sum != binary.BigEndian.Uint32(batch[kafkaBatchCRC:]) {
 			return "", errors.New("the checksum of a batch is wrong")
 		}
 		r := kafkaReader{b: batch[kafkaBatchAfter:]}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"time"
 
@@ -64,6 +65,9 @@ func (a *Asker) Ask(ctx context.Context, request func() []byte, take func(b []by
 		}
 		a.Probe.Phase(phase(a.WaitPhase, wire.Wait))
 		err := a.Wait(time.Now().Add(pause), take)
+		if oe, ok := errors.AsType[*net.OpError](err); ok && oe.Op == "write" { // a shared socket sends a little later
+			a.Probe.Phase(phase(a.AskPhase, wire.Request))
+		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
@@ -94,7 +98,7 @@ func (a *Asker) Wait(until time.Time, take func(b []byte) error) error {
 	a.Conn.SetReadDeadline(until)
 	for {
 		err := a.Conn.Wait()
-		if err == io.EOF { // of a datagram that means that it is empty
+		if err == io.EOF || err == nil && a.Conn.Buffered() == 0 { // of a datagram EOF means that it is empty
 			a.ignore(errors.New("empty"))
 			continue
 		}

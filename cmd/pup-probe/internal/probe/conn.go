@@ -158,6 +158,11 @@ func (c *Conn) fill() error {
 	if c.buf == nil && c.raw != nil {
 		return c.fillWhenReadable()
 	}
+	if w, ok := c.Conn.(interface{ Wait() error }); ok && c.buf == nil {
+		if err := w.Wait(); err != nil {
+			return c.note(err)
+		}
+	}
 	if c.buf == nil {
 		c.buf = buffers.Get().(*[bufSize]byte)
 	}

@@ -34,6 +34,12 @@ func (p *Probe) DialUDP(ctx context.Context) (*Conn, error) {
 	return p.dialTarget(ctx, "udp")
 }
 
+// DialDNS makes a share in a UDP socket that is connected to the target, for
+// DNS queries only.
+func (p *Probe) DialDNS(ctx context.Context) (*Conn, error) {
+	return p.dialTarget(ctx, "dns")
+}
+
 func (p *Probe) dialTarget(ctx context.Context, network string) (*Conn, error) {
 	switch {
 	case p.URL.Scheme.Path:
@@ -69,8 +75,8 @@ func (p *Probe) dialSocket(ctx context.Context, path string) (*Conn, error) {
 }
 
 // DialHost connects to another host than the target's, with the same
-// resolver, family, source, proxy and limits. Network is "tcp" or "udp". It
-// marks the phases resolve and connect, but does not speak TLS.
+// resolver, family, source, proxy and limits. Network is "tcp", "udp", or "dns"
+// for what DialDNS gives. It marks the phases resolve and connect, but does not speak TLS.
 func (p *Probe) DialHost(ctx context.Context, network, host string, port int) (*Conn, error) {
 	if p.opt.proxy != nil && network == "tcp" {
 		return p.dialProxy(ctx, host, port)
@@ -149,9 +155,12 @@ func (p *Probe) dialAddr(ctx context.Context, network string, ap netip.AddrPort,
 	}
 	var nc net.Conn
 	var err error
-	if network == "tcp" && ap.Addr().Zone() == "" && p.opt.source.Zone() == "" {
+	switch {
+	case network == "dns":
+		nc, err = p.run.resolver.sockets.Dial(p.opt.source, ap)
+	case network == "tcp" && ap.Addr().Zone() == "" && p.opt.source.Zone() == "":
 		nc, err = dialTCP(dc, p.opt.source, ap)
-	} else {
+	default:
 		nc, err = dialNet(dc, network, p.opt.source, ap)
 	}
 	if err != nil {

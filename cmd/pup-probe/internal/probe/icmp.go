@@ -9,12 +9,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
-
-	"golang.org/x/net/bpf"
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
 
 	"pup/cmd/internal/wire"
 )
@@ -30,28 +27,35 @@ type EchoOptions struct {
 // ours.
 const MinEcho = 8
 
-// An ICMP is a socket that sends echo requests (RFC 792, RFC 4443) to one
-// address. It belongs to one goroutine.
+// An ICMP sends echo requests (RFC 792, RFC 4443) to one address, over a socket
+// that others may use, too. It belongs to one goroutine.
 type ICMP struct {
 	dst     netip.Addr
-	c       net.PacketConn
-	read    func(b []byte) (n, ttl int, from net.Addr, err error)
-	raw     bool // the kernel gives us everyone's messages, and chooses no identifier
-	id      uint16
+	to      net.Addr // the same, for the socket
+	sockets *icmpSockets
+	socket  *icmpSocket
+	load    int // of the socket, by us
 	payload []byte
-	buf     []byte
-	stop    func() bool
+	numbers []uint16 // that our requests have on the socket
+	echoes  chan Echo
+	end     <-chan struct{}
 }
 
 // An Echo is an answer to an echo request.
 type Echo struct {
 	Seq     uint16
-	TTL     int    // of the answer; 0: not known
-	Trouble string // what a router, or the host, says in place of an answer: "host unreachable from 192.0.2.1"
+	Time    time.Time // when it came
+	TTL     int       // of the answer; 0: not known
+	Trouble string    // what a router, or the host, says in place of an answer: "host unreachable from 192.0.2.1"
+	err     error     // what is wrong with the socket
 }
 
-// DialICMP opens a socket for echo requests to the target: one for which no
-// right is needed, or else a raw one. It marks the phases resolve and connect.
+// maxEchoes is how many answers wait to be received.
+const maxEchoes = 16
+
+// DialICMP takes part in a socket for echo requests to the target: one for
+// which no right is needed, or else a raw one. It marks the phases resolve and
+// connect.
 func (p *Probe) DialICMP(ctx context.Context, o EchoOptions) (*ICMP, error) {
 	addrs, err := p.Lookup(ctx, p.URL.Host)
 	if err != nil {
@@ -60,17 +64,27 @@ func (p *Probe) DialICMP(ctx context.Context, o EchoOptions) (*ICMP, error) {
 	p.Phase(wire.Connect)
 	var errs []error
 	for i, a := range addrs {
-		// a datagram socket finds out whether there is a way, and sends nothing
-		nc, err := p.dialAddr(ctx, "udp", netip.AddrPortFrom(a, 9), len(addrs)-i)
-		if err != nil {
+		if err := p.icmpWay(ctx, a, len(addrs)-i); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		nc.Close()
 		p.address = netip.AddrPortFrom(a, 0)
 		return p.openICMP(ctx, a, o)
 	}
 	return nil, p.worst(ctx, errs)
+}
+
+// icmpWay says why we don't send to an address: because of --deny, or because
+// there is no way while there is another address left. Else sending will tell.
+func (p *Probe) icmpWay(ctx context.Context, a netip.Addr, left int) error {
+	if left == 1 {
+		return p.run.allowed(a)
+	}
+	nc, err := p.dialAddr(ctx, "udp", netip.AddrPortFrom(a, 9), left) // asks the routing table and sends nothing
+	if err == nil {
+		nc.Close()
+	}
+	return err
 }
 
 func (p *Probe) openICMP(ctx context.Context, dst netip.Addr, o EchoOptions) (*ICMP, error) {
@@ -80,30 +94,20 @@ func (p *Probe) openICMP(ctx context.Context, dst netip.Addr, o EchoOptions) (*I
 			src = netip.IPv6Unspecified()
 		}
 	}
-	c := &ICMP{dst: dst, payload: make([]byte, 8+max(o.Size, MinEcho)), buf: make([]byte, 8+128+max(o.Size, MinEcho))}
-	var random [2 + MinEcho]byte
-	rand.Read(random[:])
-	c.id = binary.BigEndian.Uint16(random[:])
-	copy(c.payload[8:], random[2:])
-	var datagramErr, err error
-	if c.c, datagramErr = datagramICMP(src); datagramErr != nil {
-		network := "ip4:icmp"
-		if dst.Is6() {
-			network = "ip6:ipv6-icmp"
-		}
-		c.raw = true
-		if c.c, err = net.ListenPacket(network, src.String()); err != nil {
-			return nil, icmpRight(plainDial(err))
-		}
+	size := max(o.Size, MinEcho)
+	c := &ICMP{
+		dst: dst, sockets: &p.run.icmp, load: icmpLoad(size), payload: make([]byte, 8+size),
+		echoes: make(chan Echo, maxEchoes), end: p.ctx.watched(ctx).Done(),
 	}
-	if err := c.prepare(o); err != nil {
-		c.c.Close()
+	rand.Read(c.payload[8 : 8+MinEcho])
+	var err error
+	if c.socket, err = c.sockets.join(icmpRoute{src, o.TTL, o.DF}, c.load); err != nil {
 		return nil, err
 	}
-	if t, ok := ctx.Deadline(); ok {
-		c.c.SetWriteDeadline(t)
+	c.to = &net.IPAddr{IP: dst.AsSlice(), Zone: dst.Zone()}
+	if !c.socket.raw {
+		c.to = net.UDPAddrFromAddrPort(netip.AddrPortFrom(dst, 0))
 	}
-	c.stop = context.AfterFunc(ctx, func() { c.c.SetDeadline(time.Unix(1, 0)) })
 	return c, nil
 }
 
@@ -115,79 +119,11 @@ func icmpRight(err error) error {
 	return Failf(wire.Local, "no right to send ICMP; let every user (sysctl net.ipv4.ping_group_range='0 2147483647') or this program (setcap cap_net_raw=ep pup-probe): %w", err)
 }
 
-// prepare sets what the requests and answers carry beside their payload.
-func (c *ICMP) prepare(o EchoOptions) error {
-	if o.DF {
-		if err := dontFragment(c.c.(syscall.Conn), c.dst.Is6()); err != nil {
-			return Failf(wire.BadOptions, "icmp.df: %w", err)
-		}
-	}
-	if c.dst.Is4() {
-		p := ipv4.NewPacketConn(c.c)
-		_ = p.SetControlMessage(ipv4.FlagTTL, true) // where it can't be had, it stays unknown
-		c.read = func(b []byte) (int, int, net.Addr, error) {
-			n, cm, from, err := p.ReadFrom(b)
-			if cm == nil {
-				return n, 0, from, err
-			}
-			return n, cm.TTL, from, err
-		}
-		if c.raw {
-			_ = p.SetBPF(c.filter()) // parse does the same, at a higher price
-		}
-		if o.TTL > 0 {
-			return p.SetTTL(o.TTL)
-		}
-		return nil
-	}
-	p := ipv6.NewPacketConn(c.c)
-	_ = p.SetControlMessage(ipv6.FlagHopLimit, true)
-	c.read = func(b []byte) (int, int, net.Addr, error) {
-		n, cm, from, err := p.ReadFrom(b)
-		if cm == nil {
-			return n, 0, from, err
-		}
-		return n, cm.HopLimit, from, err
-	}
-	if c.raw {
-		_ = p.SetBPF(c.filter())
-	}
-	if o.TTL > 0 {
-		return p.SetHopLimit(o.TTL)
-	}
-	return nil
-}
-
-// filter passes the answers to our own identifier, and error messages. Without
-// it a raw socket is woken by the answers to all the others.
-func (c *ICMP) filter() []bpf.RawInstruction {
-	reply, firstError, lastError := uint32(echoReply6), uint32(1), uint32(4)
-	program := []bpf.Instruction{bpf.LoadConstant{Dst: bpf.RegX, Val: 0}} // IPv6: the message alone
-	if c.dst.Is4() {
-		reply, firstError, lastError = echoReply4, 3, 12
-		program[0] = bpf.LoadMemShift{Off: 0} // the length of the IP header, which comes first
-	}
-	program = append(program,
-		bpf.LoadIndirect{Off: 0, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: reply, SkipFalse: 2},
-		bpf.LoadIndirect{Off: 4, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(c.id), SkipTrue: 2, SkipFalse: 3},
-		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: firstError, SkipTrue: 2},
-		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: lastError, SkipTrue: 1},
-		bpf.RetConstant{Val: 1 << 16},
-		bpf.RetConstant{Val: 0},
-	)
-	raw, err := bpf.Assemble(program)
-	if err != nil {
-		panic("probe: " + err.Error())
-	}
-	return raw
-}
-
-// Close closes the socket.
+// Close gives the socket back. Answers that are still to come are for nobody.
 func (c *ICMP) Close() error {
-	c.stop()
-	return c.c.Close()
+	c.socket.forget(c.numbers)
+	c.sockets.leave(c.socket, c.load)
+	return nil
 }
 
 const (
@@ -198,26 +134,28 @@ const (
 // Send sends the echo request number seq.
 func (c *ICMP) Send(seq uint16) error {
 	b := c.payload
+	number := c.socket.number(c, seq)
+	c.numbers = append(c.numbers, number)
 	b[0], b[1], b[2], b[3] = echoRequest4, 0, 0, 0
 	if c.dst.Is6() {
 		b[0] = echoRequest6 // the kernel makes its checksum
 	}
-	binary.BigEndian.PutUint16(b[4:], c.id)
-	binary.BigEndian.PutUint16(b[6:], seq)
+	binary.BigEndian.PutUint16(b[4:], c.socket.id)
+	binary.BigEndian.PutUint16(b[6:], number)
 	if c.dst.Is4() {
 		binary.BigEndian.PutUint16(b[2:], checksum(b))
 	}
-	var to net.Addr = &net.IPAddr{IP: c.dst.AsSlice(), Zone: c.dst.Zone()}
-	if !c.raw {
-		to = net.UDPAddrFromAddrPort(netip.AddrPortFrom(c.dst, 0))
+	_, err := c.socket.c.WriteTo(b, c.to)
+	if err != nil { // it may be about a request of another, but then it does not come again
+		_, err = c.socket.c.WriteTo(b, c.to)
 	}
-	if _, err := c.c.WriteTo(b, to); err != nil {
-		if err = plainDial(err); errors.Is(err, syscall.EMSGSIZE) {
-			return Failf(wire.Unreachable, "send: %w: %d bytes don't fit without fragmentation", err, len(b))
-		}
-		return fmt.Errorf("send: %w", err)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if err = plainDial(err); errors.Is(err, syscall.EMSGSIZE) {
+		return Failf(wire.Unreachable, "send: %w: %d bytes don't fit without fragmentation", err, len(b))
+	}
+	return fmt.Errorf("send: %w", err)
 }
 
 // checksum is that of RFC 1071.
@@ -235,78 +173,71 @@ func checksum(b []byte) uint16 {
 	return ^uint16(sum)
 }
 
-// Receive waits until the deadline for an answer to a request of ours, and
-// passes over everything else.
+// Receive waits until the deadline for an answer to a request of ours.
 func (c *ICMP) Receive(deadline time.Time) (Echo, error) {
-	c.c.SetReadDeadline(deadline)
-	for {
-		n, ttl, from, err := c.read(c.buf)
-		if err != nil {
-			if e, ok := errorQueue(c.c.(syscall.Conn), c.dst.Is6()); ok {
-				return e, nil
-			}
-			return Echo{}, err
-		}
-		if e, ok := c.parse(c.buf[:n], addrOf(from)); ok {
-			e.TTL = ttl
-			return e, nil
-		}
+	t := time.NewTimer(time.Until(deadline))
+	defer t.Stop()
+	select {
+	case e := <-c.echoes:
+		return e, e.err
+	case <-t.C:
+		return Echo{}, os.ErrDeadlineExceeded
+	case <-c.end:
+		return Echo{}, context.Canceled
 	}
 }
 
-func addrOf(a net.Addr) netip.Addr {
-	var ip netip.Addr
-	switch a := a.(type) {
-	case *net.IPAddr:
-		ip, _ = netip.AddrFromSlice(a.IP)
-	case *net.UDPAddr:
-		ip, _ = netip.AddrFromSlice(a.IP)
-	}
-	return ip.Unmap()
+// An icmpMessage is an answer to an echo request, or an error message about one.
+type icmpMessage struct {
+	number  uint16 // of the request, on its socket
+	payload []byte // of an answer
+	dst     netip.Addr
+	trouble string // of an error message, which is about a request to dst
 }
 
-// parse reads a message, and says whether it is an answer to a request of
-// ours.
-func (c *ICMP) parse(b []byte, from netip.Addr) (Echo, bool) {
-	if len(b) > 20 && b[0]>>4 == 4 && c.dst.Is4() { // macOS leaves the IP header there
+// parse reads a message, and says whether it is about a request from k.
+func (k *icmpSocket) parse(b []byte) (m icmpMessage, ok bool) {
+	v6 := k.route.source.Is6()
+	if len(b) > 20 && b[0]>>4 == 4 && !v6 { // a raw socket leaves the IP header there
 		b = b[min(len(b), int(b[0]&15)*4):]
 	}
 	if len(b) < 8 {
-		return Echo{}, false
+		return m, false
 	}
-	reply := byte(echoReply4)
-	if c.dst.Is6() {
-		reply = echoReply6
+	reply, request := byte(echoReply4), byte(echoRequest4)
+	if v6 {
+		reply, request = echoReply6, echoRequest6
 	}
-	if b[0] != reply {
-		return c.parseTrouble(b, from)
+	if b[0] == reply {
+		m.payload = b[8:]
+	} else {
+		m.trouble = troubleText(b[0], b[1], v6)
+		inner := b[8:] // the beginning of the request
+		switch {
+		case m.trouble == "":
+			return m, false
+		case v6 && len(inner) >= 48 && inner[6] == 58:
+			m.dst, _ = netip.AddrFromSlice(inner[24:40])
+			b = inner[40:]
+		case !v6 && len(inner) >= 28 && inner[9] == 1:
+			m.dst, _ = netip.AddrFromSlice(inner[16:20])
+			b = inner[min(len(inner), int(inner[0]&15)*4):]
+		}
+		if len(b) < 8 || b[0] != request {
+			return m, false
+		}
 	}
-	ours := from == c.dst.WithZone("") && bytes.HasPrefix(b[8:], c.payload[8:8+MinEcho]) &&
-		(!c.raw || binary.BigEndian.Uint16(b[4:]) == c.id)
-	return Echo{Seq: binary.BigEndian.Uint16(b[6:])}, ours
+	m.number = binary.BigEndian.Uint16(b[6:])
+	return m, !k.raw || binary.BigEndian.Uint16(b[4:]) == k.id // else the kernel has chosen another one
 }
 
-// parseTrouble reads an error message, which carries the beginning of the
-// request that it is about.
-func (c *ICMP) parseTrouble(b []byte, from netip.Addr) (Echo, bool) {
-	what := troubleText(b[0], b[1], c.dst.Is6())
-	inner := b[8:]
-	var dst netip.Addr
-	request := byte(echoRequest4)
-	switch {
-	case what == "":
-		return Echo{}, false
-	case c.dst.Is6() && len(inner) >= 48 && inner[6] == 58:
-		dst, _ = netip.AddrFromSlice(inner[24:40])
-		inner, request = inner[40:], echoRequest6
-	case c.dst.Is4() && len(inner) >= 28 && inner[9] == 1:
-		dst, _ = netip.AddrFromSlice(inner[16:20])
-		inner = inner[min(len(inner), int(inner[0]&15)*4):]
+// isFor says whether the message is about a request of c.
+func (m icmpMessage) isFor(c *ICMP, from netip.Addr) bool {
+	dst := c.dst.WithZone("")
+	if m.trouble != "" {
+		return m.dst == dst
 	}
-	if dst != c.dst.WithZone("") || len(inner) < 8 || inner[0] != request || c.raw && binary.BigEndian.Uint16(inner[4:]) != c.id {
-		return Echo{}, false
-	}
-	return Echo{Seq: binary.BigEndian.Uint16(inner[6:]), Trouble: fmt.Sprintf("%s from %s", what, from)}, true
+	return from == dst && bytes.HasPrefix(m.payload, c.payload[8:8+MinEcho])
 }
 
 // troubleText names an error message of RFC 792 or RFC 4443, and is empty for

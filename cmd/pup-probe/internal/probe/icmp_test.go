@@ -6,10 +6,29 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"testing"
+	"time"
+
+	"golang.org/x/net/bpf"
 )
 
 func icmpFor(dst string, raw bool) *ICMP {
-	return &ICMP{dst: netip.MustParseAddr(dst), raw: raw, id: 0x1234, payload: append(make([]byte, 8), "token678 and more"...)}
+	a := netip.MustParseAddr(dst)
+	return &ICMP{
+		dst: a, socket: &icmpSocket{route: icmpRoute{source: a}, raw: raw, id: 0x1234, owners: map[uint16]echoOwner{}},
+		payload: append(make([]byte, 8), "token678 and more"...), echoes: make(chan Echo, maxEchoes),
+	}
+}
+
+// deliver gives what of a message reaches c, which has sent request 7.
+func (c *ICMP) deliver(b []byte, from netip.Addr) (Echo, bool) {
+	c.socket.owners[7] = echoOwner{c, 1007}
+	c.socket.deliver(b, from, 60, time.Time{})
+	select {
+	case e := <-c.echoes:
+		return e, true
+	default:
+		return Echo{}, false
+	}
 }
 
 // echo makes a message with our identifier and token.
@@ -50,6 +69,7 @@ func TestICMPParse(t *testing.T) {
 		{"another address", v4, router, false, echo(0, 0x1234, 7, token), ""},
 		{"another program's payload", v4, v4, false, echo(0, 0x1234, 7, "token679 and more"), ""},
 		{"cut", v4, v4, false, echo(0, 0x1234, 7, "token"), ""},
+		{"another number", v4, v4, false, echo(0, 0x1234, 8, token), ""},
 		{"short", v4, v4, false, []byte{0, 0, 0}, ""},
 		{"our own request", v4, v4, false, echo(8, 0x1234, 7, token), ""},
 		{"host unreachable", v4, router, false, about(3, 1, v4, echo(8, 0x1234, 7, "")), "host unreachable from " + router},
@@ -63,15 +83,54 @@ func TestICMPParse(t *testing.T) {
 		{"router advertisement", v6, "fe80::1", false, echo(134, 0, 7, token), ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e, ok := icmpFor(tt.dst, !tt.datagram).parse(tt.message, netip.MustParseAddr(tt.from))
+			e, ok := icmpFor(tt.dst, !tt.datagram).deliver(tt.message, netip.MustParseAddr(tt.from))
 			got := e.Trouble
 			if ok && got == "" {
 				got = "answer"
 			}
-			if ok != (tt.want != "") || ok && (got != tt.want || e.Seq != 7) {
+			if ok != (tt.want != "") || ok && (got != tt.want || e.Seq != 1007) {
 				t.Errorf("got %q (%t), number %d, want %q", got, ok, e.Seq, tt.want)
 			}
 		})
+	}
+}
+
+// The kernel passes what parse may take, and not what is sent to others, or
+// asked of us.
+func TestICMPFilter(t *testing.T) {
+	head := append([]byte{0x46}, make([]byte, 23)...) // an IPv4 header with an option
+	for _, tt := range []struct {
+		dst     string
+		message []byte
+		want    bool
+	}{
+		{"192.0.2.1", echo(0, 0x1234, 7, "token"), true},
+		{"192.0.2.1", echo(0, 0x1235, 7, "token"), false},
+		{"192.0.2.1", echo(8, 0x1234, 7, "token"), false},
+		{"192.0.2.1", about(3, 1, "192.0.2.1", nil), true},
+		{"192.0.2.1", about(11, 0, "192.0.2.1", nil), true},
+		{"192.0.2.1", about(12, 0, "192.0.2.1", nil), true},
+		{"192.0.2.1", about(5, 0, "192.0.2.1", nil), false},
+		{"2001:db8::1", echo(129, 0x1234, 7, "token"), true},
+		{"2001:db8::1", echo(129, 0x1235, 7, "token"), false},
+		{"2001:db8::1", echo(128, 0x1234, 7, "token"), false},
+		{"2001:db8::1", about(1, 0, "2001:db8::1", nil), true},
+		{"2001:db8::1", about(4, 0, "2001:db8::1", nil), true},
+		{"2001:db8::1", echo(135, 0x1234, 7, "token"), false},
+	} {
+		k := icmpFor(tt.dst, true).socket
+		k.assembled()
+		vm, err := bpf.NewVM(k.filter())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := tt.message
+		if k.route.source.Is4() {
+			b = append(head[:24:24], b...)
+		}
+		if n, err := vm.Run(b); (n > 0) != tt.want || err != nil {
+			t.Errorf("%s, % x: got %d, %v, want it passed: %t", tt.dst, tt.message, n, err, tt.want)
+		}
 	}
 }
 
@@ -98,7 +157,7 @@ func FuzzICMP(f *testing.F) {
 		if same {
 			from = c.dst
 		}
-		e, ok := c.parse(b, from)
+		e, ok := c.deliver(b, from)
 		if ok && e.Trouble == "" && (!same || !bytes.Contains(b, []byte("token678"))) {
 			t.Errorf("took % x from %s for an answer", b, from)
 		}

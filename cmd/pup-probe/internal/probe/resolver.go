@@ -17,6 +17,7 @@ import (
 
 	"pup/cmd/internal/wire"
 	"pup/cmd/pup-probe/internal/dnsmsg"
+	"pup/cmd/pup-probe/internal/dnsudp"
 )
 
 // A resolver finds the addresses of host names: in the hosts file, then by
@@ -29,6 +30,7 @@ type resolver struct {
 	hosts     watched[hostsTable]
 	conf      watched[*resolvConf]
 	dialTLS   tlsDialer // for tests; of the system's authorities if nil
+	sockets   dnsudp.Sockets
 
 	mu        sync.Mutex
 	ipv6      bool // whether there was a route to global IPv6 addresses
@@ -94,7 +96,10 @@ func parseNameServer(s string) (nameServer, error) {
 	return ns, nil
 }
 
-func checkResolver(s string) error {
+// CheckResolver says what is wrong with the name of a name server, which is
+// written as in the member resolver of a target: "192.0.2.53",
+// "tls://[2001:db8::53]:853#dns.example.org". Empty is the system's.
+func CheckResolver(s string) error {
 	if s == "" {
 		return nil
 	}

@@ -158,10 +158,17 @@ func (q *question) ask(name string, edns bool) (err error) {
 	return err
 }
 
-// dial connects to the server by udp or tcp. The connection ends with ctx.
-func (s nameServer) dial(ctx context.Context, network string) (nc net.Conn, stop func() bool, err error) {
-	var d net.Dialer
-	nc, err = d.DialContext(ctx, network, net.JoinHostPort(s.host, strconv.Itoa(int(s.port))))
+// dial connects to the server. The connection ends with ctx.
+func (l *lookup) dial(ctx context.Context, s nameServer, network string) (nc net.Conn, stop func() bool, err error) {
+	if network == "udp" {
+		var a netip.Addr
+		if a, err = netip.ParseAddr(s.host); err == nil {
+			nc, err = l.resolver.sockets.Dial(netip.Addr{}, netip.AddrPortFrom(a, s.port))
+		}
+	} else {
+		var d net.Dialer
+		nc, err = d.DialContext(ctx, network, net.JoinHostPort(s.host, strconv.Itoa(int(s.port))))
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -170,7 +177,7 @@ func (s nameServer) dial(ctx context.Context, network string) (nc net.Conn, stop
 }
 
 func (l *lookup) overUDP(ctx context.Context, s nameServer, deadline time.Time) error {
-	nc, stop, err := s.dial(ctx, "udp")
+	nc, stop, err := l.dial(ctx, s, "udp")
 	if err != nil {
 		return err
 	}
@@ -230,7 +237,7 @@ const maxStray = 16
 
 // overTCP asks over TCP or TLS what is open or was truncated.
 func (l *lookup) overTCP(ctx context.Context, s nameServer) error {
-	nc, stop, err := s.dial(ctx, "tcp")
+	nc, stop, err := l.dial(ctx, s, "tcp")
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ type Runner struct {
 
 	resolver resolver
 	urls     urls
+	icmp     icmpSockets
 	juries   juries
 	open     openConns
 	filters  child.Pool

@@ -384,7 +384,7 @@ func (pl *plan) prepareCommon() error {
 		}
 	}
 	o.resolver = c.Resolver
-	if err := checkResolver(c.Resolver); err != nil {
+	if err := CheckResolver(c.Resolver); err != nil {
 		return fmt.Errorf("resolver: %w", err)
 	}
 	o.tls = &DefaultTLS
