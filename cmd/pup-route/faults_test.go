@@ -46,7 +46,7 @@ func (r *rig) configure(spool string, more ...string) {
 	if os.Getuid() == 0 {
 		more = append(more, `user = "root"`)
 	}
-	config := fmt.Sprintf("spool = %q\n[[hook]]\nname = \"note\"\non = [\"always\"]\ncommand = [\"sh\", \"-c\", \"cat >> %s/calls\"]\nsandbox.level = \"off\"\n%s\n",
+	config := fmt.Sprintf("spool = %[1]q\n[[hook]]\nname = \"note\"\non = [\"always\"]\ncommand = [\"sh\", \"-c\", \"[ ! -e %[2]s/dead ] || exit 75; cat >> %[2]s/calls\"]\nsandbox.level = \"off\"\n%[3]s\n",
 		spool, r.dir, strings.Join(more, "\n"))
 	if err := os.WriteFile(r.dir+"/hooks.toml", []byte(config), 0o600); err != nil {
 		r.t.Fatal(err)

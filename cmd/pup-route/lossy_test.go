@@ -14,6 +14,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 // An image is a file or folder that lasts.
@@ -71,6 +72,11 @@ func mountLossy(t *testing.T, dir string, i *image, cutAt int) (*lossy, *fuse.Se
 	o.FsName = "pup-lossy"
 	o.OnAdd = func(ctx context.Context) { l.root.grow(ctx) }
 	server, err := fs.Mount(dir, l.root, o)
+	if err == nil {
+		// A program with a copy of the connection would keep it alive when we
+		// die, and wait for answers that nobody gives, and so would ps.
+		err = unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
