@@ -112,7 +112,7 @@ var faultMatrix = []fault{
 		without: "a call that each hook may always run", edits: []edit{{"internal/queue/queue.go", "q.running >= q.limit && h.running > 0", "q.running >= q.limit"}},
 		fails: "took nothing, want d/0"},
 	{row: "51", fault: "a hook fails for an hour", pkg: pkgQueue, test: "TestOrderOfAName",
-		without: "the order of a name", edits: []edit{{"internal/queue/queue.go", "l.at = at\n\theap.Push(&q.waiting, l)", "l.jobs = append(l.jobs[1:], j)\n\tq.next(l)"}},
+		without: "the order of a name", edits: []edit{{"internal/queue/queue.go", "l.at, l.ran = at, true\n\theap.Push(&q.waiting, l)", "l.jobs = append(l.jobs[1:], j)\n\tq.next(l)"}},
 		fails: "want nothing"},
 	{row: "53", fault: "EFBIG: the journal may not grow", pkg: pkgMain, test: "TestFaultFull",
 		without: "waiting for space", edits: []edit{{fileSpool, "|| errors.Is(err, syscall.EFBIG)", ""}},

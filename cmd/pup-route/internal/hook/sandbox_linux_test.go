@@ -111,6 +111,23 @@ func TestPrivileges(t *testing.T) {
 	}
 }
 
+// TestShimKilled: a command does not outlive its shim.
+func TestShimKilled(t *testing.T) {
+	path := fifo(t)
+	gone := make(chan error, 1)
+	go func() {
+		_, err := os.ReadFile(path)
+		gone <- err
+	}()
+	c := held(t, Sandbox{Level: Basic}, "exec 5>"+path+"; kill -9 $PPID; exec sleep 1000")
+	if o := c.Run(NewStop(), nil, nil); o.Err == nil || !o.Retry() {
+		t.Errorf("got %+v", o)
+	}
+	if err := <-gone; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSetuid: a set-user-ID program of root gives a hook nothing.
 func TestSetuid(t *testing.T) {
 	realserver.NeedRoot(t)

@@ -1,8 +1,10 @@
 package route
 
 import (
+	"errors"
 	"io"
 	"os"
+	"syscall"
 	"time"
 
 	"pup/cmd/pup-route/internal/spool"
@@ -98,8 +100,8 @@ func (r *router) save() bool {
 		err = r.spool.Write()
 	}
 	if err == nil && r.spool.Full() {
-		// Without space for a new journal the old one goes on.
-		if err = r.spool.Rotate(r.table.Names); spool.IsFull(err) {
+		// Without space or a descriptor for a new journal the old one goes on.
+		if err = r.spool.Rotate(r.table.Names); spool.IsFull(err) || errors.Is(err, syscall.EMFILE) {
 			err = nil
 		}
 	}
