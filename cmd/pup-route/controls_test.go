@@ -94,7 +94,7 @@ func buildTest(pkg, bin string, edits []edit) (string, error) {
 }
 
 // controlTime is how long a test may take before it counts as one that hangs.
-const controlTime = 30 * time.Second
+const controlTime = 40 * time.Second
 
 // runTest runs the test of a fault, and ends all that it leaves behind. It
 // returns how the test failed, "" if it did not, and what it printed.
@@ -111,7 +111,7 @@ func runTest(bin string, f *fault) (failure, out string) {
 	pattern := "^" + strings.ReplaceAll(f.test, "/", "$/^") + "$"
 	c := hook.Command{
 		Argv:    []string{"/bin/sh", "-c", `cd "$1" && exec "$2" -test.short -test.run "$3" > "$4" 2>&1`, "sh", dir, bin, pattern, printed.Name()},
-		Env:     os.Environ(),
+		Env:     append(os.Environ(), "GOFLAGS=-buildvcs=false -overlay="+bin+".json"), // for tests that build
 		Input:   hook.Stdin,
 		Timeout: controlTime,
 		Sandbox: hook.Sandbox{Level: hook.Basic, Privileges: true},

@@ -50,7 +50,7 @@ func TestFaultKilledAtSyscall(t *testing.T) {
 			t.Parallel()
 			n := 1
 			for n <= last && killedAt(t, call, n) {
-				n += 1 + n/40
+				n += 1 + n/20
 			}
 			t.Logf("killed at calls 1 to %d", n-1)
 		})
