@@ -122,11 +122,11 @@ func TestFaultSlowReader(t *testing.T) {
 	}
 }
 
-// running starts pup-route with a hook that waits for the file go, and
-// returns once the hook runs.
-func (r *rig) running(in *os.File, more string) *exec.Cmd {
+// running starts pup-route with a hook that holds the FIFO alive, and returns
+// once the hook runs.
+func (r *rig) running(in *os.File) (cmd *exec.Cmd, alive *os.File) {
 	r.t.Helper()
-	for _, name := range []string{"runs", "go"} {
+	for _, name := range []string{"runs", "alive"} {
 		if err := syscall.Mkfifo(filepath.Join(r.dir, name), 0o600); err != nil {
 			r.t.Fatal(err)
 		}
@@ -135,18 +135,22 @@ func (r *rig) running(in *os.File, more string) *exec.Cmd {
 	if os.Getuid() == 0 {
 		user = `user = "root"`
 	}
-	text := fmt.Sprintf("spool = %q\n[[hook]]\nname = \"note\"\non = [\"always\"]\n%s\ncommand = [\"sh\", \"-c\", \"cd %s && echo > runs && read -r x < go; cat >> calls\"]\n%s\n", r.spool, user, r.dir, more)
+	text := fmt.Sprintf("spool = %q\n[[hook]]\nname = \"note\"\non = [\"always\"]\n%s\ncommand = [\"sh\", \"-c\", \"cd %s && exec 5>alive && echo > runs; sleep 1000; cat >> calls\"]\n", r.spool, user, r.dir)
 	if err := os.WriteFile(r.dir+"/hooks.toml", []byte(text), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
-	cmd := r.command(in)
+	fd, err := unix.Open(r.dir+"/alive", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	cmd = r.command(in)
 	if err := cmd.Start(); err != nil {
 		r.t.Fatal(err)
 	}
 	if _, err := os.ReadFile(r.dir + "/runs"); err != nil {
 		r.t.Fatal(err)
 	}
-	return cmd
+	return cmd, os.NewFile(uintptr(fd), "alive")
 }
 
 // TestFaultCrash: when pup-route crashes, as it does when it panics, or is
@@ -160,24 +164,19 @@ func TestFaultCrash(t *testing.T) {
 		}
 		defer in.Close()
 		r.feed(w)
-		cmd := r.running(in, "")
-		fd, err := unix.Open(r.dir+"/go", unix.O_RDWR|unix.O_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		cmd, alive := r.running(in)
+		defer alive.Close()
 		if err := cmd.Process.Signal(sig); err != nil {
 			t.Fatal(err)
 		}
-		cmd.Wait() //nolint:errcheck // it crashed
-		// Whoever is left of the hook would now go on.
+		cmd.Wait()                                            //nolint:errcheck // it crashed
+		if _, err := io.Copy(io.Discard, alive); err != nil { // it ends when nobody holds it
+			t.Error(err)
+		}
 		r.configure(r.spool)
 		if err := r.command(in).Run(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := unix.Write(fd, []byte("\n")); err != nil {
-			t.Fatal(err)
-		}
-		unix.Close(fd) //nolint:errcheck // nothing is to be had of it
 		if lost, repeated, _ := r.judge(); lost > 0 || repeated > 0 {
 			t.Errorf("%v: %d lost, %d repeated", sig, lost, repeated)
 		}
