@@ -93,8 +93,11 @@ func buildTest(pkg, bin string, edits []edit) (string, error) {
 	return bin, nil
 }
 
-// controlTime is how long a test may take before it counts as one that hangs.
-const controlTime = 40 * time.Second
+// A test that is to hang has hangTime to end; any other may take its time.
+const (
+	hangTime = 20 * time.Second
+	testTime = 3 * time.Minute
+)
 
 // runTest runs the test of a fault, and ends all that it leaves behind. It
 // returns how the test failed, "" if it did not, and what it printed.
@@ -108,12 +111,16 @@ func runTest(bin string, f *fault) (failure, out string) {
 	if err != nil {
 		return err.Error(), ""
 	}
+	limit := testTime
+	if f.fails == hangs {
+		limit = hangTime
+	}
 	pattern := "^" + strings.ReplaceAll(f.test, "/", "$/^") + "$"
 	c := hook.Command{
 		Argv:    []string{"/bin/sh", "-c", `cd "$1" && exec "$2" -test.short -test.run "$3" > "$4" 2>&1`, "sh", dir, bin, pattern, printed.Name()},
 		Env:     append(os.Environ(), "GOFLAGS=-buildvcs=false -overlay="+bin+".json"), // for tests that build
 		Input:   hook.Stdin,
-		Timeout: controlTime,
+		Timeout: limit,
 		Sandbox: hook.Sandbox{Level: hook.Basic, Privileges: true},
 	}
 	o := c.Run(hook.NewStop(), nil, nil)
