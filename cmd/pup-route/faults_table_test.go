@@ -29,6 +29,9 @@ const (
 // noTee reads a pipe as anything else.
 var noTee = []edit{{fileSource, "case st.Mode()&os.ModeDevice != 0:", "case st.Mode()&os.ModeNamedPipe != 0, st.Mode()&os.ModeDevice != 0:"}}
 
+// noGaps counts no number as lost.
+var noGaps = []edit{{"internal/gap/gap.go", "func (s *stream) lose(sp span) {", "func (s *stream) lose(sp span) {\n\treturn"}}
+
 // faultMatrix are the rows that concern streams, processes and limits, hooks,
 // and the disk.
 var faultMatrix = []fault{
@@ -38,6 +41,8 @@ var faultMatrix = []fault{
 	{row: "2", fault: "the reader of our output is slow", pkg: pkgMain, test: "TestFaultSlowReader",
 		without: "waiting for it", edits: []edit{{fileRoute, "out:     ndjson.NewWriter(out, o.MaxRecord),", "out:     ndjson.NewWriter(&bytes.Buffer{}, o.MaxRecord),"}, {fileRoute, "\t\"errors\"\n", "\t\"bytes\"\n\t\"errors\"\n"}},
 		fails: "nobody reads the output"},
+	{row: "3", fault: "kill -9 with lines under way: those that are lost are counted", pkg: pkgMain, test: "TestGapsThroughKills",
+		without: "counting", edits: noGaps, fails: "lost"},
 	{row: "4", fault: "kill -9 at random, the pipe held", pkg: pkgMain, test: "TestFaultKilledAtRandom",
 		without: "tee(2)", edits: noTee, fails: "lost"},
 	{row: "5", fault: "the last line is cut off", pkg: pkgRoute, test: "TestHostileLines/cut_off",
@@ -64,6 +69,8 @@ var faultMatrix = []fault{
 	{row: "13", fault: "a result comes twice", pkg: pkgState, test: "TestRepeatedRun",
 		without: "a memory of runs", edits: []edit{{"internal/state/state.go", "if len(r.Run) > 0 && e.repeated(hash(r.Run)) {", "if false {"}},
 		fails: "the second delivery of a run was not told from the first"},
+	{row: "14", fault: "results are missing", pkg: pkgMain, test: "TestScripts/gaps",
+		without: "counting", edits: noGaps, fails: "gaps.txtar:"},
 	{row: "15", fault: "garbage", pkg: pkgRoute, test: "FuzzLines",
 		without: "reading lines strictly", edits: []edit{{"internal/route/take.go", "if err := r.fields.scan(text); err != nil {", "if err := r.fields.scan(text); false {"}}, fails: "went out and is"},
 	{row: "16", fault: "SIGTERM", pkg: pkgMain, test: "TestScripts/signals",
@@ -127,12 +134,12 @@ var faultMatrix = []fault{
 	{row: "37", fault: "a command that is missing or not executable", pkg: pkgHook, test: "TestFind",
 		without: "looking at the start", edits: []edit{{fileHook, "case st.Mode()&0o111 == 0:", "case false:"}},
 		fails: "want may not be executed"},
-	{row: "38", fault: "a command that others may write", pkg: pkgConfig, test: "TestTrusted",
-		without: "looking at its mode", edits: []edit{{"internal/config/trust.go", "mode&os.ModeSymlink != 0 || mode.Perm()&0o022 == 0", "true"}},
+	{row: "38", fault: "a command that others may write", pkg: pkgHook, test: "TestTrusted",
+		without: "looking at its mode", edits: []edit{{"internal/hook/trust.go", "case mode.Perm()&0o022 == 0, mode", "case true, mode"}},
 		fails: "may be written by others"},
-	{row: "39", fault: "a command is replaced after the check", pkg: pkgConfig, test: "TestTrusted",
-		without: "looking at the folders above it", edits: []edit{{"internal/config/trust.go", "at = filepath.Dir(at) {", "at = \"/\" {"}},
-		fails: "may be written by others"},
+	{row: "39", fault: "a command is replaced after the check", pkg: pkgHook, test: "TestGuard",
+		without: "looking again", edits: []edit{{"internal/hook/trust.go", "if s.command.Guard {", "if false {"}},
+		fails: "a process was started"},
 	{row: "40", fault: "root runs us and no user is said", pkg: pkgConfig, test: "TestRootNeedsUser",
 		without: "refusing", edits: []edit{{"internal/config/config.go", "case name == \"\" && o.Root:", "case false:"}},
 		fails: "got <nil>"},

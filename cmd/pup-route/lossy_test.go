@@ -41,19 +41,19 @@ type node struct {
 	disk    *lossy
 	data    []byte
 	synced  []byte
-	writes  []write          // since the last sync
+	writes  []change         // since the last sync
 	entries map[string]*node // not nil: a folder
 	durable map[string]*node
 	log     []map[string]*node // what entries were after each change since the last sync
 }
 
-// A write is a change of a file.
-type write struct {
+// A change is one of a file.
+type change struct {
 	at   int
 	data []byte // nil: cut to at
 }
 
-func (w *write) apply(data []byte) []byte {
+func (w *change) apply(data []byte) []byte {
 	end := w.at + len(w.data)
 	if w.data == nil || end > len(data) {
 		data = append(slices.Clone(data), make([]byte, max(0, end-len(data)))...)[:end]
@@ -159,7 +159,7 @@ func (n *node) torn(rnd *rand.Rand) []byte {
 		}
 		for at := 0; at < len(w.data); at += sector {
 			if how == 1 || rnd.IntN(2) == 0 {
-				part := write{w.at + at, w.data[at:min(at+sector, len(w.data))]}
+				part := change{w.at + at, w.data[at:min(at+sector, len(w.data))]}
 				data = part.apply(data)
 			}
 		}
@@ -195,7 +195,7 @@ func (n *node) Lookup(_ context.Context, name string, out *fuse.EntryOut) (*fs.I
 func (n *node) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
 	errno := syscall.Errno(0)
 	if size, ok := in.GetSize(); ok {
-		errno = n.disk.change(func() { n.write(write{at: int(size)}) })
+		errno = n.disk.change(func() { n.write(change{at: int(size)}) })
 	}
 	n.disk.mu.Lock()
 	defer n.disk.mu.Unlock()
@@ -203,7 +203,7 @@ func (n *node) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrIn, o
 	return errno
 }
 
-func (n *node) write(w write) {
+func (n *node) write(w change) {
 	n.data = w.apply(n.data)
 	n.writes = append(n.writes, w)
 }
@@ -218,7 +218,7 @@ func (n *node) Read(_ context.Context, _ fs.FileHandle, dest []byte, off int64) 
 }
 
 func (n *node) Write(_ context.Context, _ fs.FileHandle, data []byte, off int64) (uint32, syscall.Errno) {
-	errno := n.disk.change(func() { n.write(write{int(off), slices.Clone(data)}) })
+	errno := n.disk.change(func() { n.write(change{int(off), slices.Clone(data)}) })
 	return uint32(len(data)), errno
 }
 

@@ -49,7 +49,7 @@ func program(std cmdline.Std) *cmdline.Program {
 			&cli.BoolFlag{Name: "sd-notify", Usage: "tell systemd that the pipe is ready at the first line, and feed its watchdog with each beat of pup-sched"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "do not show on standard error what hooks print"},
 		},
-		Commands: []*cli.Command{spoolCommand(std)},
+		Commands: []*cli.Command{spoolCommand(std), silenceCommand(std), ackCommand(std)},
 		Action:   func(c *cli.Context) error { return act(c, std) },
 	}
 	return p
@@ -75,6 +75,9 @@ func act(c *cli.Context, std cmdline.Std) error {
 		return cmdline.Errorf(cmdline.Config, "%w", err)
 	}
 	if c.Bool("check") {
+		if cfg.Spool == "" && len(files) > 0 {
+			fmt.Fprintln(std.Err, "pup-route: there is no spool: what hooks have not taken is kept in memory, and lost when pup-route ends")
+		}
 		return nil
 	}
 	if cmdline.IsTerminal(std.In) {

@@ -56,9 +56,10 @@ func TestGeneratedManual(t *testing.T) {
 	p := program(cmdline.Std{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
 	golden.File(t, "docs/man/pup-route.1", manpage.Roff(manpage.Program(p)))
 	file, keys := config.Field(), config.HookField()
-	file.Fields = slices.DeleteFunc(file.Fields, func(f schema.Field) bool { return f.Name == "hook" })
+	file.Fields = slices.DeleteFunc(file.Fields, func(f schema.Field) bool { return f.Name == "hook" || f.Name == "diagnose" })
 	silence := config.SilenceField()
-	text := hooksPage + manpage.Fields(&file, "") + hookKeysPage + manpage.Fields(&keys, "") + silenceKeysPage + manpage.Fields(&silence, "")
+	diagnose := config.DiagnoseField()
+	text := hooksPage + manpage.Fields(&file, "") + hookKeysPage + manpage.Fields(&keys, "") + diagnoseKeysPage + manpage.Fields(&diagnose, "") + silenceKeysPage + manpage.Fields(&silence, "")
 	golden.File(t, "docs/man/pup-hooks.5", manpage.Roff(manpage.Page("pup-hooks", 5, "hooks of pup-route", text,
 		[]string{"pup-route(1)", "pup-lines(5)", "pup-checks(7)"})))
 }

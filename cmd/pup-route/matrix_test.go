@@ -62,7 +62,7 @@ func TestGeneratedFaults(t *testing.T) {
 
 What goes wrong, and the test that shows how pup-route deals with it. A row counts only with its control: the same test, run against a build without the protection, has to fail, and says what stands in the last column. ` + "`make faults`" + ` runs all tests and all controls.
 
-The numbers are those of the study that the matrix comes from. Rows 3 and 14, gaps in what comes in, are tested with the code that counts them; rows 62 to 72 concern pup-probe.
+The numbers are those of the study that the matrix comes from. Rows 62 to 72 concern pup-probe.
 
 | | fault | test | without | it says |
 |---|---|---|---|---|

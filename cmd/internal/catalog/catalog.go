@@ -152,7 +152,7 @@ func (c *Catalog) ParseURL(raw, check string) (*URL, error) {
 	}
 	p := &URL{URL: u, Check: k, Scheme: s, Host: u.Hostname(), Port: s.Port}
 	if _, ok := u.User.Password(); ok {
-		return nil, fmt.Errorf("url: holds a password; put it in an option of the check, as ${secret:NAME} or ${env:PUP_NAME}%s", k.secrets())
+		return p, fmt.Errorf("url: holds a password; put it in an option of the check, as ${secret:NAME} or ${env:PUP_NAME}%s", k.secrets())
 	}
 	if s.Path {
 		return p, nil
@@ -218,7 +218,7 @@ func (c *Catalog) schemeNames() []string {
 // too.
 func Redact(raw string) string {
 	scheme, rest, ok := strings.Cut(raw, "://")
-	if !ok {
+	if !ok || strings.IndexByte(rest, '@') < 0 {
 		return raw
 	}
 	end := strings.IndexAny(rest, "/?#")

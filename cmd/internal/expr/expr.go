@@ -86,6 +86,7 @@ type Expr struct {
 	paths   []string
 	objects []string // outer members with members of their own
 	program *vm.Program
+	quick   quick // nil: only the program can tell
 }
 
 // Compile checks text: its syntax, its names, its types. What it found is
@@ -126,7 +127,8 @@ func compile(text string, env *Env) (*Expr, error) {
 	if err != nil {
 		return nil, located(text, err)
 	}
-	return &Expr{text, paths, env.objects(paths), program}, nil
+	objects := env.objects(paths)
+	return &Expr{text, paths, objects, program, quickOf(tree.Node, objects)}, nil
 }
 
 // objects lists those of the outer members in paths that have members of their
@@ -217,18 +219,13 @@ var machines = sync.Pool{New: func() any { return new(vm.VM) }}
 // why: that a member which it reads is absent, or that it can't be evaluated.
 // It may add empty objects to vars for those that are absent.
 func (e *Expr) Eval(vars map[string]any) (bool, error) {
-	for _, name := range e.objects {
-		if vars[name] == nil {
-			vars[name] = map[string]any{}
-		}
+	holds, known := e.quickly(vars)
+	var err error
+	if !known {
+		holds, err = e.run(vars)
 	}
-	m := machines.Get().(*vm.VM)
-	out, err := m.Run(e.program, vars)
-	if err == nil {
-		machines.Put(m) // after an error its stack may be in disorder
-		if ok, _ := out.(bool); ok {
-			return true, nil
-		}
+	if holds {
+		return true, nil
 	}
 	for _, p := range e.paths {
 		if _, ok := lookup(vars, p); !ok {
@@ -239,6 +236,32 @@ func (e *Expr) Eval(vars map[string]any) (bool, error) {
 		return false, located(e.text, err)
 	}
 	return false, nil
+}
+
+func (e *Expr) quickly(vars map[string]any) (holds, known bool) {
+	if e.quick == nil {
+		return false, false
+	}
+	v, known := e.quick(vars)
+	holds, isBool := v.(bool)
+	return holds, known && isBool
+}
+
+// run runs the program.
+func (e *Expr) run(vars map[string]any) (holds bool, err error) {
+	for _, name := range e.objects {
+		if vars[name] == nil {
+			vars[name] = map[string]any{}
+		}
+	}
+	m := machines.Get().(*vm.VM)
+	out, err := m.Run(e.program, vars)
+	if err != nil {
+		return false, err // its stack may be in disorder
+	}
+	machines.Put(m)
+	holds, _ = out.(bool)
+	return holds, nil
 }
 
 // Saw gives the value of each member that the expression reads; absent ones

@@ -181,6 +181,61 @@ func FuzzCompile(f *testing.F) {
 	})
 }
 
+// quickCases are expressions that need no machine, with odd ones among them.
+var quickCases = []string{
+	"http.status == 200", "http.status >= 200 and http.status < 300", "ms.total < 50", "ms.total <= 12 && 200.0 == http.status",
+	"http.body contains 'come'", "http.body startsWith 'W' or http.body endsWith 'x'", "'a' < http.body", "status != 'down'",
+	"(labels.team ?? 'x') == 'web'", "not (labels.absent == 'x')", "!(http.status > 3)", "(labels.absent ?? 'up') == 'up'",
+	"labels.absent < labels.team", "(labels.absent ?? labels.gone) == 'x'", "http.json.n == 3", "http.json == 'x'", "http.json ?? true",
+	"labels.absent ?? true", "true", "http.status == 200 ? true : false", "(1 ?? 2) == 1", "1 == 1.0", "'a' contains ''", "http.json.a.b == 1",
+}
+
+func TestQuick(t *testing.T) {
+	vars, err := Vars([]byte(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]bool{
+		"http.status >= 200 and http.status < 300": true, "(labels.absent ?? 'up') == 'up'": true, "not (labels.absent == 'x')": true,
+		"labels.absent ?? true": true, "http.json.n == 3": false, "http.json.a.b == 1": false, "len(dns.answers) == 2": false, "labels?.team == 'web'": false,
+	} {
+		x, err := Compile(text, env())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, known := x.quickly(vars); known != want {
+			t.Errorf("%s: known is %v, want %v", text, known, want)
+		}
+	}
+}
+
+// FuzzQuick: what is evaluated quickly is what the program says.
+func FuzzQuick(f *testing.F) {
+	for i, text := range quickCases {
+		f.Add(text, []string{line, `{}`, `{"http":{"status":null,"body":""},"labels":{"team":3,"absent":null}}`, `{"http":{"json":true},"ms":3,"status":"x"}`}[i%4])
+	}
+	e := env()
+	f.Fuzz(func(t *testing.T, text, result string) {
+		x, err := Compile(text, e)
+		if err != nil {
+			return
+		}
+		for _, of := range []string{result, line, `{}`} {
+			vars, err := Vars([]byte(of))
+			if err != nil {
+				continue
+			}
+			got, known := x.quickly(vars)
+			if !known {
+				continue
+			}
+			if want, err := x.run(vars); got != want || err != nil {
+				t.Errorf("%s of %s: got %v, the program says %v, %v", text, of, got, want, err)
+			}
+		}
+	})
+}
+
 func BenchmarkEval(b *testing.B) {
 	vars, err := Vars([]byte(line))
 	if err != nil {

@@ -38,7 +38,8 @@ type target struct {
 	Due       time.Time         `json:"due" doc:"When the run was due."`
 	Expires   time.Time         `json:"expires" doc:"When the run is no longer worth doing."`
 	Run       string            `json:"run" doc:"Identity of the run, derived from name and due time."`
-	Seq       int               `json:"seq" doc:"Counts the lines of one scheduler, from 1."`
+	Series    string            `json:"series" doc:"Which series of numbers seq belongs to: that of one run of one scheduler. Who counts lines can tell a restart from a loss by it."`
+	Seq       int               `json:"seq" doc:"Counts the target lines of a series, from 1."`
 	DependsOn []string          `json:"depends_on" doc:"Names of targets without which this one can't work. Copied to the result."`
 
 	Maintenance string `json:"maintenance" doc:"The maintenance window that is open at due. Copied to the result."`
@@ -98,6 +99,7 @@ type result struct {
 	Due       time.Time         `json:"due" doc:"From the target."`
 	LagMS     float64           `json:"lag_ms" doc:"How long after due the first attempt began."`
 	Run       string            `json:"run" doc:"From the target."`
+	Series    string            `json:"series" doc:"From the target."`
 	Seq       int               `json:"seq" doc:"From the target."`
 	DependsOn []string          `json:"depends_on" doc:"From the target."`
 
@@ -110,20 +112,54 @@ type result struct {
 type event struct {
 	V        int             `json:"v" doc:"Major version of the format: 1."`
 	Type     string          `json:"type" doc:"event."`
-	Name     string          `json:"name" doc:"The target."`
-	Event    string          `json:"event" doc:"What happened: the new status, recovered, reminder, flapping or stale; input-lost when results and beats stay away; group for several events together."`
+	Name     string          `json:"name" doc:"The target; of several together the hook, or what they have in common."`
+	Event    string          `json:"event" doc:"What happened: the new status, recovered, reminder, flapping or stale; diagnose for a diagnose command; input-lost when results and beats stay away; group for several events together."`
 	Status   string          `json:"status" enum:"up,degraded,down,unknown" doc:"The status now."`
 	Previous string          `json:"previous" doc:"The status before."`
 	Time     time.Time       `json:"time" doc:"When it happened, on the clock of the results."`
 	Since    time.Time       `json:"since" doc:"When the incident began."`
 	ForMS    float64         `json:"for_ms" doc:"How long the incident has lasted."`
-	Count    int             `json:"count" doc:"How many results in a row had the status; of a group, how many events it has."`
+	Count    int             `json:"count" doc:"How many results in a row had the status; of a group, how many events it has; of members, how many have a problem."`
 	Incident string          `json:"incident" doc:"Identity of the problem, from its first result to recovery."`
 	Vantage  string          `json:"vantage" doc:"Where the result comes from."`
+	Reason   string          `json:"reason" enum:"removed,forgotten,reconfigured" doc:"Of the end of a problem that has not ended: the target was removed; nothing was heard of it for forget_after; the hook does not look at it any more."`
+	Vantages []seen          `json:"vantages" doc:"With quorum: how each vantage sees it."`
+	Cause    string          `json:"cause" doc:"With common_cause: what the members have in common."`
+	Members  []member        `json:"members" doc:"Those with a problem, 20 at most."`
+	Total    int             `json:"total" doc:"How many members there are."`
 	Job      string          `json:"job" doc:"The idempotency key: the same when a hook is tried again."`
 	Hook     string          `json:"hook" doc:"The hook that gets the event."`
 	Events   []any           `json:"events" doc:"Of a group: its events."`
 	Result   json.RawMessage `json:"result" doc:"The result that caused it, as it came."`
+
+	Labels    map[string]string `json:"labels" doc:"What hooks have answered as label, as long as the problem lasts. Those of the target are in result."`
+	Diagnosis []finding         `json:"diagnosis" doc:"What diagnose commands found at the first bad result of the name."`
+}
+
+type finding struct {
+	Name      string   `json:"name" doc:"The diagnose command."`
+	Exit      int      `json:"exit" doc:"Its exit status."`
+	MS        float64  `json:"ms" doc:"How long it took."`
+	Output    string   `json:"output" doc:"The end of what it printed."`
+	Error     string   `json:"error" doc:"Why it found nothing: it was ended, was not run, or had not ended yet."`
+	Truncated []string `json:"truncated" doc:"output, where its beginning was left out."`
+}
+
+type seen struct {
+	Vantage string `json:"vantage" doc:"Where the results come from."`
+	Status  string `json:"status" enum:"up,degraded,down,unknown" doc:"The last one."`
+}
+
+type member struct {
+	Name   string `json:"name" doc:"The target."`
+	Status string `json:"status" enum:"up,degraded,down,unknown" doc:"Its status."`
+}
+
+type removed struct {
+	V    int       `json:"v" doc:"Major version of the format: 1."`
+	Type string    `json:"type" doc:"removed."`
+	Name string    `json:"name" doc:"The target."`
+	Time time.Time `json:"time" doc:"When it was removed. Results of runs that were due before do not count."`
 }
 
 type held struct {
@@ -140,10 +176,11 @@ type beat struct {
 	V         int       `json:"v" doc:"Major version of the format: 1."`
 	Type      string    `json:"type" doc:"beat."`
 	Time      time.Time `json:"time" doc:"When it was written."`
+	Series    string    `json:"series" doc:"The series of numbers that the target lines of this scheduler have."`
 	EveryMS   float64   `json:"every_ms" doc:"When the next one is due."`
 	Targets   int       `json:"targets" doc:"How many targets are scheduled."`
-	Emitted   int       `json:"emitted" doc:"Target lines written since the start."`
-	Skipped   int       `json:"skipped" doc:"Runs that could not be written in time, since the start."`
+	Emitted   int       `json:"emitted" doc:"Target lines written since the start, and so the last number of the series."`
+	Skipped   int       `json:"skipped" doc:"Runs that could not be written in time, since the start. They have no number."`
 	BlockedMS float64   `json:"blocked_ms" doc:"Time spent waiting for the reader, since the start."`
 	LagMaxMS  float64   `json:"lag_max_ms" doc:"The longest that a line left after it was due, since the last beat."`
 	Probe     probeBeat `json:"probe" doc:"Added by pup-probe."`
@@ -167,6 +204,11 @@ type errorLine struct {
 	Name    string `json:"name" doc:"The target, where a hook failed."`
 	Hook    string `json:"hook" doc:"The hook that failed."`
 	Job     string `json:"job" doc:"The job that failed."`
+	Series  string `json:"series" doc:"The series of numbers in which results are missing."`
+	Vantage string `json:"vantage" doc:"The vantage whose results are missing."`
+	From    int    `json:"from" doc:"The first number that is missing."`
+	To      int    `json:"to" doc:"The last one."`
+	Count   int    `json:"count" doc:"How many are missing from the first to the last. Negative: so many that were reported as missing have come, so that the sum is what is lost."`
 }
 
 // A Doc describes one type of line.
@@ -184,7 +226,8 @@ func Docs() []Doc {
 		{wire.TypeEvent, "What a hook of pup-route reads.", schema.Of(event{})},
 		{"held", "Written by a dry run of pup-route only: a hook that is not called, and why.", schema.Of(held{})},
 		{wire.TypeBeat, "A sign of life. Written by pup-sched at a steady pace, completed by pup-probe, watched by pup-route.", schema.Of(beat{})},
-		{wire.TypeError, "Stands in the place of a line that can't be read, or reports a hook that failed.", schema.Of(errorLine{})},
+		{wire.TypeRemoved, "A target that has left the configuration. Written by pup-sched when it reads its files again; any program may write it. pup-route closes what is open of the target.", schema.Of(removed{})},
+		{wire.TypeError, "Stands in the place of a line that can't be read, or reports a hook that failed, or results that did not arrive.", schema.Of(errorLine{})},
 	}
 }
 

@@ -19,21 +19,26 @@ const hex = "0123456789abcdef"
 func AppendString[S ~string | ~[]byte](dst []byte, s S) []byte {
 	dst = append(dst, '"')
 	for i := 0; i < len(s); {
+		start := i
+		for i < len(s) && 0x20 <= s[i] && s[i] < 0x7f && s[i] != '"' && s[i] != '\\' {
+			i++ // nearly always up to the end
+		}
+		if dst = append(dst, s[start:i]...); i == len(s) {
+			break
+		}
 		c := s[i]
 		if c < utf8.RuneSelf {
-			switch {
-			case c == '"' || c == '\\':
+			switch c {
+			case '"', '\\':
 				dst = append(dst, '\\', c)
-			case c == '\n':
+			case '\n':
 				dst = append(dst, '\\', 'n')
-			case c == '\r':
+			case '\r':
 				dst = append(dst, '\\', 'r')
-			case c == '\t':
+			case '\t':
 				dst = append(dst, '\\', 't')
-			case c < 0x20 || c == 0x7f:
-				dst = appendEscape(dst, rune(c))
 			default:
-				dst = append(dst, c)
+				dst = appendEscape(dst, rune(c))
 			}
 			i++
 			continue

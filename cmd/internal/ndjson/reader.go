@@ -52,7 +52,7 @@ func NewReader(r io.Reader, max int) *Reader {
 
 // Buffered says whether Next would return without reading.
 func (r *Reader) Buffered() bool {
-	return r.err != nil || bytes.IndexByte(r.buf[r.pos:r.end], '\n') >= 0
+	return r.err != nil || bytes.IndexByte(r.buf[r.scanned:r.end], '\n') >= 0
 }
 
 var bom = []byte("\xef\xbb\xbf")
@@ -66,15 +66,39 @@ func (r *Reader) Next() (Line, error) {
 		if err != nil {
 			return Line{}, err
 		}
-		r.no++
-		text := raw
-		if r.no == 1 {
-			text = bytes.TrimPrefix(text, bom)
-		}
-		if text = bytes.Trim(text, " \t\r"); len(text) > 0 {
-			return Line{No: r.no, Raw: raw, Text: text}, nil
+		if l := r.trim(raw); len(l.Text) > 0 {
+			return l, nil
 		}
 	}
+}
+
+// AppendLines appends to dst what Next returns and those of up to max lines
+// that have been read already. It returns lines and an error where the error
+// came behind the lines. All are valid until the next call.
+func (r *Reader) AppendLines(dst []Line, max int) ([]Line, error) {
+	l, err := r.Next()
+	for err == nil {
+		if len(l.Text) > 0 {
+			dst = append(dst, l)
+		}
+		if len(dst) >= max || !r.Buffered() {
+			break
+		}
+		var raw []byte
+		if raw, err = r.line(); err == nil {
+			l = r.trim(raw)
+		}
+	}
+	return dst, err
+}
+
+func (r *Reader) trim(raw []byte) Line {
+	r.no++
+	text := raw
+	if r.no == 1 {
+		text = bytes.TrimPrefix(text, bom)
+	}
+	return Line{No: r.no, Raw: raw, Text: bytes.Trim(text, " \t\r")}
 }
 
 func (r *Reader) line() ([]byte, error) {

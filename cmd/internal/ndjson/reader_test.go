@@ -29,6 +29,32 @@ func readAll(t testing.TB, r *Reader) []string {
 	}
 }
 
+// readBatches is readAll in batches.
+func readBatches(t testing.TB, r *Reader, max int) []string {
+	var got []string
+	var lines []Line
+	for {
+		var err error
+		if lines, err = r.AppendLines(lines[:0], max); len(lines) > max {
+			t.Fatalf("got %d lines, want %d at most", len(lines), max)
+		}
+		for _, l := range lines {
+			got = append(got, fmt.Sprintf("%d:%s", l.No, l.Text))
+		}
+		le, bad := errors.AsType[*LineError](err)
+		switch {
+		case bad:
+			got = append(got, fmt.Sprintf("!%d", le.No))
+		case err == io.EOF:
+			return got
+		case err != nil:
+			t.Fatal(err)
+		case len(lines) == 0:
+			t.Fatal("got neither a line nor an error")
+		}
+	}
+}
+
 func TestReader(t *testing.T) {
 	long := strings.Repeat("x", 1000)
 	for _, tt := range []struct {
@@ -104,9 +130,13 @@ func FuzzReader(f *testing.F) {
 				want = append(want, fmt.Sprintf("%d:%s", i+1, p))
 			}
 		}
-		got := readAll(t, NewReader(&chunks{in, 1 + (chunk&0x7fff)%97}, most))
+		size := 1 + (chunk&0x7fff)%97
+		got := readAll(t, NewReader(&chunks{in, size}, most))
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+		if got := readBatches(t, NewReader(&chunks{in, size}, most), 1+size%5); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%q in batches: got %q, want %q", in, got, want)
 		}
 	})
 }

@@ -41,6 +41,7 @@ func Members(text []byte, f func(key, value []byte) error) error {
 // Valid checks that text is one JSON value, with the same rules as Members.
 func Valid(text []byte) error {
 	s := scanner{b: text}
+	s.space()
 	if err := s.value(0); err != nil {
 		return err
 	}
@@ -80,7 +81,14 @@ func (s *scanner) end() error {
 	return nil
 }
 
+// space steps over white space. Mostly there is none, and that is told inline.
 func (s *scanner) space() {
+	if s.i >= len(s.b) || s.b[s.i] <= ' ' {
+		s.skip()
+	}
+}
+
+func (s *scanner) skip() {
 	for s.i < len(s.b) {
 		switch s.b[s.i] {
 		case ' ', '\t', '\r', '\n':
@@ -91,8 +99,8 @@ func (s *scanner) space() {
 	}
 }
 
+// value steps over the value that begins here.
 func (s *scanner) value(depth int) error {
-	s.space()
 	if s.i >= len(s.b) {
 		return s.fail()
 	}
@@ -116,51 +124,81 @@ func (s *scanner) value(depth int) error {
 	return s.fail()
 }
 
+// object steps over an object, and calls f, unless that is nil, for its
+// members.
 func (s *scanner) object(depth int, f func(key, value []byte) error) error {
 	if depth > MaxDepth {
 		return errDepth
 	}
-	var seen keySet
+	if f != nil {
+		return s.members(depth, f)
+	}
 	for first := true; ; first = false {
-		more, err := s.next(first, '}')
-		if !more {
+		if !s.comma('}') {
+			if more, err := s.next(first, '}'); !more {
+				return err
+			}
+		}
+		if _, _, err := s.key(); err != nil {
 			return err
 		}
-		if s.i >= len(s.b) || s.b[s.i] != '"' {
-			return s.fail()
-		}
-		start := s.i
-		plain, err := s.str()
-		if err != nil {
-			return err
-		}
-		key := s.b[start+1 : s.i-1]
-		if s.space(); s.i >= len(s.b) || s.b[s.i] != ':' {
-			return s.fail()
-		}
-		s.i++
-		s.space()
-		start2 := s.i
 		if err := s.value(depth); err != nil {
 			return err
 		}
-		if f == nil {
-			continue
+	}
+}
+
+func (s *scanner) members(depth int, f func(key, value []byte) error) error {
+	var seen keySet
+	for first := true; ; first = false {
+		if !s.comma('}') {
+			if more, err := s.next(first, '}'); !more {
+				return err
+			}
+		}
+		key, plain, err := s.key()
+		if err != nil {
+			return err
+		}
+		start := s.i
+		if err := s.value(depth); err != nil {
+			return err
 		}
 		if !plain {
 			var k string
-			if err := json.Unmarshal(s.b[start:start+len(key)+2], &k); err != nil {
+			if err := json.Unmarshal(key, &k); err != nil {
 				return err
 			}
 			key = []byte(k)
+		} else {
+			key = key[1 : len(key)-1]
 		}
 		if !seen.add(key) {
 			return fmt.Errorf("key %.80q comes twice", key)
 		}
-		if err := f(key, s.b[start2:s.i]); err != nil {
+		if err := f(key, s.b[start:s.i]); err != nil {
 			return err
 		}
 	}
+}
+
+// key steps over a key and its colon, to the value. It gives the key with its
+// quotes.
+func (s *scanner) key() (key []byte, plain bool, err error) {
+	if s.i >= len(s.b) || s.b[s.i] != '"' {
+		return nil, false, s.fail()
+	}
+	start := s.i
+	if plain, err = s.str(); err != nil {
+		return nil, false, err
+	}
+	key = s.b[start:s.i]
+	if s.space(); s.i >= len(s.b) || s.b[s.i] != ':' {
+		return nil, false, s.fail()
+	}
+	s.i++
+	s.space()
+	return key, plain, nil
 }
 
 func (s *scanner) array(depth int, f func(value []byte) error) error {
@@ -168,9 +206,10 @@ func (s *scanner) array(depth int, f func(value []byte) error) error {
 		return errDepth
 	}
 	for first := true; ; first = false {
-		more, err := s.next(first, ']')
-		if !more {
-			return err
+		if !s.comma(']') {
+			if more, err := s.next(first, ']'); !more {
+				return err
+			}
 		}
 		start := s.i
 		if err := s.value(depth); err != nil {
@@ -182,6 +221,17 @@ func (s *scanner) array(depth int, f func(value []byte) error) error {
 			}
 		}
 	}
+}
+
+// comma moves to the next element where nothing but a comma stands before it,
+// as it does in lines that programs write.
+func (s *scanner) comma(end byte) bool {
+	i := s.i + 1
+	if i >= len(s.b) || s.b[i-1] != ',' || s.b[i] <= ' ' || s.b[i] == end {
+		return false
+	}
+	s.i = i
+	return true
 }
 
 // next moves to the next element of an array or object, or behind its end.
@@ -213,25 +263,40 @@ const ones, highs = 0x0101010101010101, 0x8080808080808080
 
 // special marks, by the high bit of each byte of w, those that need a closer
 // look in a string: controls, quotes, backslashes, and whatever is not ASCII.
-// A mark above the lowest may be false.
+// A mark above the lowest may be false. The quote is 0x22: with its second bit
+// flipped it comes right behind the controls, and one comparison finds both.
 func special(w uint64) uint64 {
-	quote, slash := w^(ones*'"'), w^(ones*'\\')
-	return (w | (w - ones*0x20) | (quote - ones) | (slash - ones)) & highs
+	return (w | (w ^ ones*2 - ones*0x21) | (w ^ ones*'\\' - ones)) & highs
+}
+
+// ordinary gives the index of the quote that ends the string whose first byte
+// is at i, or of the first byte that needs a closer look: a control, a
+// backslash, one that is not ASCII, or one of the last seven of b.
+func ordinary(b []byte, i int) int {
+	for i+8 <= len(b) {
+		if m := special(binary.LittleEndian.Uint64(b[i:])); m != 0 {
+			return i + bits.TrailingZeros64(m)>>3
+		}
+		i += 8
+	}
+	return i
 }
 
 // str steps over a string, and says whether it is free of escapes.
 func (s *scanner) str() (plain bool, err error) {
+	i := ordinary(s.b, s.i+1)
+	if i < len(s.b) && s.b[i] == '"' {
+		s.i = i + 1
+		return true, nil
+	}
+	return s.rest(i)
+}
+
+// rest steps over what is left of a string from i on.
+func (s *scanner) rest(i int) (plain bool, err error) {
 	plain = true
-	b, i := s.b, s.i+1
+	b := s.b
 	for {
-		for i+8 <= len(b) {
-			m := special(binary.LittleEndian.Uint64(b[i:]))
-			if m != 0 {
-				i += bits.TrailingZeros64(m) >> 3
-				break
-			}
-			i += 8
-		}
 		if s.i = i; i >= len(b) {
 			return plain, s.fail()
 		}
@@ -245,7 +310,7 @@ func (s *scanner) str() (plain bool, err error) {
 			if n == 0 {
 				return plain, fmt.Errorf("bad escape at byte %d", i)
 			}
-			i += n
+			i = ordinary(b, i+n)
 		case c < 0x20:
 			return plain, fmt.Errorf("raw control character %q in a string at byte %d", c, i)
 		case c < utf8.RuneSelf:
@@ -255,7 +320,7 @@ func (s *scanner) str() (plain bool, err error) {
 			if r == utf8.RuneError && n == 1 {
 				return plain, fmt.Errorf("%w at byte %d", errUTF8, i)
 			}
-			i += n
+			i = ordinary(b, i+n)
 		}
 	}
 }
@@ -293,44 +358,50 @@ func (s *scanner) literal(word string) error {
 }
 
 func (s *scanner) number() error {
-	if s.b[s.i] == '-' {
-		s.i++
+	b, i := s.b, s.i
+	if b[i] == '-' {
+		i++
 	}
-	if s.i < len(s.b) && s.b[s.i] == '0' {
-		s.i++
-	} else if !s.digits() {
+	whole := digits(b, i)
+	if whole > i+1 && b[i] == '0' {
+		whole = i + 1 // what follows is no part of it
+	}
+	if s.i = whole; whole == i {
 		return s.fail()
 	}
-	if s.i < len(s.b) && s.b[s.i] == '.' {
-		if s.i++; !s.digits() {
+	if i = whole; i < len(b) && b[i] == '.' {
+		i++
+		if s.i = digits(b, i); s.i == i {
 			return s.fail()
 		}
+		i = s.i
 	}
-	if s.i < len(s.b) && s.b[s.i]|0x20 == 'e' {
-		s.i++
-		if s.i < len(s.b) && (s.b[s.i] == '+' || s.b[s.i] == '-') {
-			s.i++
+	if i < len(b) && b[i]|0x20 == 'e' {
+		if i++; i < len(b) && (b[i] == '+' || b[i] == '-') {
+			i++
 		}
-		if !s.digits() {
+		if s.i = digits(b, i); s.i == i {
 			return s.fail()
 		}
 	}
 	return nil
 }
 
-func (s *scanner) digits() bool {
-	start := s.i
-	for s.i < len(s.b) && '0' <= s.b[s.i] && s.b[s.i] <= '9' {
-		s.i++
+// digits gives the index of the first byte from i on that is no digit.
+func digits(b []byte, i int) int {
+	for i < len(b) && b[i]-'0' <= 9 {
+		i++
 	}
-	return s.i > start
+	return i
 }
 
-// A keySet finds keys that come twice. Up to a handful it compares, beyond
-// that it keeps a map, so that an object with many keys costs no square.
+// A keySet finds keys that come twice. Up to a handful it compares those that
+// may be the same, beyond that it keeps a map, so that an object with many keys
+// costs no square.
 type keySet struct {
 	few  [24][]byte
 	n    int
+	some [4]uint64 // a bit for each kind of key there is
 	many map[string]bool
 }
 
@@ -342,9 +413,17 @@ func (k *keySet) add(key []byte) bool {
 		k.many[string(key)] = true
 		return true
 	}
-	for _, have := range k.few[:k.n] {
-		if string(have) == string(key) {
-			return false
+	kind := uint8(len(key))
+	if len(key) > 0 {
+		kind += key[0]*7 + key[len(key)-1]*31
+	}
+	if word, bit := &k.some[kind>>6], uint64(1)<<(kind&63); *word&bit == 0 {
+		*word |= bit
+	} else {
+		for _, have := range k.few[:k.n] {
+			if string(have) == string(key) {
+				return false
+			}
 		}
 	}
 	if k.n < len(k.few) {

@@ -2,10 +2,12 @@ package ndjson
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -215,6 +217,24 @@ func BenchmarkMembersReference(b *testing.B) {
 		var r struct{ Name, Status string }
 		if err := json.Unmarshal(line, &r); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// TestSpecial tries every byte at every place of a word.
+func TestSpecial(t *testing.T) {
+	for c := range 256 {
+		want := c < 0x20 || c == '"' || c == '\\' || c >= utf8.RuneSelf
+		for at := range 8 {
+			w := []byte("abc !#[]")
+			w[at] = byte(c)
+			m := special(binary.LittleEndian.Uint64(w))
+			if got := m != 0; got != want {
+				t.Errorf("byte %#x: got %v, want %v", c, got, want)
+			}
+			if want && bits.TrailingZeros64(m)>>3 != at {
+				t.Errorf("byte %#x at %d: the mark is at %d", c, at, bits.TrailingZeros64(m)>>3)
+			}
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"pup/cmd/internal/ndjson"
@@ -187,11 +188,13 @@ func detach(rv reflect.Value, raw []byte) {
 	})
 }
 
-var reference = regexp.MustCompile(`^\$\{(secret:[A-Za-z0-9][A-Za-z0-9._-]*|env:PUP_[A-Za-z0-9_]+)\}$`)
+var reference = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\$\{(secret:[A-Za-z0-9][A-Za-z0-9._-]*|env:PUP_[A-Za-z0-9_]+)\}$`)
+})
 
 // IsReference says whether s is a reference to a secret: ${secret:NAME} or
 // ${env:PUP_NAME}.
-func IsReference(s string) bool { return reference.MatchString(s) }
+func IsReference(s string) bool { return reference().MatchString(s) }
 
 func (f *Field) jsonType() string {
 	switch f.Type {
@@ -250,7 +253,9 @@ func kind(raw []byte) string {
 func DidYouMean(got string, names []string) string {
 	best, dist := "", len(got)/2+2
 	for _, n := range names {
-		if d := distance(got, n, dist); d < dist {
+		d := distance(got, n, dist)
+		// of two that are as near, the one with the same beginning: htps is https, not ftps
+		if d < dist || best != "" && d == dist && n[0] == got[0] && best[0] != got[0] {
 			best, dist = n, d
 		}
 	}

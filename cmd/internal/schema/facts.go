@@ -23,6 +23,7 @@ type factPlan struct {
 	name  string
 	index []int
 	large bool
+	text  bool // of type string
 }
 
 // of gives the field of a struct.
@@ -33,16 +34,25 @@ func (p *factPlan) of(v reflect.Value) reflect.Value {
 	return v.FieldByIndex(p.index)
 }
 
-var plans sync.Map // reflect.Type -> []factPlan
+var plans sync.Map // reflect.Type -> *factPlans
 
-func planOf(t reflect.Type) []factPlan {
+// factPlans are the facts of a struct.
+type factPlans struct {
+	list   []factPlan
+	byName map[string]*factPlan
+}
+
+func planOf(t reflect.Type) *factPlans {
 	if p, ok := plans.Load(t); ok {
-		return p.([]factPlan)
+		return p.(*factPlans)
 	}
-	var p []factPlan
+	p := &factPlans{byName: map[string]*factPlan{}}
 	for _, sf := range fieldsOf(t) {
 		name, _, _ := strings.Cut(sf.Tag.Get("json"), ",")
-		p = append(p, factPlan{name, sf.index, sf.Tag.Get("large") == "true"})
+		p.list = append(p.list, factPlan{name, sf.index, sf.Tag.Get("large") == "true", sf.Type.Kind() == reflect.String})
+	}
+	for i := range p.list {
+		p.byName[p.list[i].name] = &p.list[i]
 	}
 	plans.Store(t, p)
 	return p
@@ -62,26 +72,38 @@ func present(v reflect.Value) (reflect.Value, bool) {
 	return v, pointer || !v.IsZero()
 }
 
-// Members gives the facts that are known, encoded, without the large ones. V
-// is a struct or a pointer to one.
-func Members(v any) []Member {
-	ms, _ := AppendMembers(nil, nil, v)
-	return ms
-}
-
-// AppendMembers appends what Members gives to ms. The values are parts of buf,
-// to which they are appended.
+// AppendMembers appends the facts that are known to buf, without the large
+// ones, as the members of an object, and each of them to ms: its value is a
+// part of buf. V is a struct or a pointer to one.
 func AppendMembers(ms []Member, buf []byte, v any) ([]Member, []byte) {
 	rv := reflect.Indirect(reflect.ValueOf(v))
-	for _, p := range planOf(rv.Type()) {
+	plan := planOf(rv.Type()).list
+	first := true
+	for i := range plan {
+		p := &plan[i]
 		if p.large {
 			continue
 		}
-		if fv, ok := present(p.of(rv)); ok {
-			n := len(buf)
-			buf = appendValue(buf, fv)
-			ms = append(ms, Member{p.name, buf[n:len(buf):len(buf)]})
+		fv := p.of(rv)
+		ok := !p.text || fv.Len() > 0 // text is nearly half of all facts
+		if !p.text {
+			fv, ok = present(fv)
 		}
+		if !ok {
+			continue
+		}
+		if !first {
+			buf = append(buf, ',')
+		}
+		first = false
+		buf = append(append(append(buf, '"'), p.name...), `":`...)
+		n := len(buf)
+		if p.text {
+			buf = ndjson.AppendString(buf, fv.String())
+		} else {
+			buf = appendPresent(buf, fv)
+		}
+		ms = append(ms, Member{p.name, buf[n:len(buf):len(buf)]})
 	}
 	return ms, buf
 }
@@ -91,6 +113,11 @@ func appendValue(dst []byte, v reflect.Value) []byte {
 	if !ok && (v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface) {
 		return append(dst, "null"...)
 	}
+	return appendPresent(dst, v)
+}
+
+// appendPresent appends what is neither a pointer nor an interface.
+func appendPresent(dst []byte, v reflect.Value) []byte {
 	switch v.Type() { // before anything is boxed
 	case timeType:
 		return wire.AppendTime(dst, v.Interface().(time.Time))
@@ -118,20 +145,31 @@ func appendValue(dst []byte, v reflect.Value) []byte {
 	case reflect.Map:
 		return appendMap(dst, v)
 	case reflect.Struct:
-		dst = append(dst, '{')
-		for i, m := range Members(v.Interface()) {
-			if i > 0 {
-				dst = append(dst, ',')
-			}
-			dst = ndjson.AppendString(dst, m.Name)
-			dst = append(append(dst, ':'), m.Value...)
-		}
-		return append(dst, '}')
+		return appendStruct(dst, v)
 	}
 	if v.CanUint() {
 		return strconv.AppendUint(dst, v.Uint(), 10)
 	}
 	return strconv.AppendInt(dst, v.Int(), 10)
+}
+
+// appendStruct appends the facts of a struct within another.
+func appendStruct(dst []byte, v reflect.Value) []byte {
+	dst = append(dst, '{')
+	start := len(dst)
+	plan := planOf(v.Type()).list
+	for i := range plan {
+		fv, ok := present(plan[i].of(v))
+		if plan[i].large || !ok {
+			continue
+		}
+		if len(dst) > start {
+			dst = append(dst, ',')
+		}
+		dst = append(append(append(dst, '"'), plan[i].name...), `":`...)
+		dst = appendPresent(dst, fv)
+	}
+	return append(dst, '}')
 }
 
 // appendFloat writes at most three decimals, as all measures are rounded.
@@ -169,22 +207,30 @@ func appendMap(dst []byte, v reflect.Value) []byte {
 }
 
 // Values gives the facts that are known, the large ones among them, for an
-// expression to judge. Need, which may be nil, says which are asked for.
-func Values(v any, need func(name string) bool) map[string]any {
+// expression to judge. Names says which are asked for; nil: all.
+func Values(v any, names []string) map[string]any {
 	m := map[string]any{}
-	AddValues(m, v, need)
+	AddValues(m, v, names)
 	return m
 }
 
 // AddValues adds what Values gives to m.
-func AddValues(m map[string]any, v any, need func(name string) bool) {
+func AddValues(m map[string]any, v any, names []string) {
 	rv := reflect.Indirect(reflect.ValueOf(v))
-	for _, p := range planOf(rv.Type()) {
-		if need != nil && !need(p.name) {
-			continue
-		}
+	plan := planOf(rv.Type())
+	add := func(p *factPlan) {
 		if fv, ok := present(p.of(rv)); ok {
 			m[p.name] = plain(fv)
+		}
+	}
+	if names == nil {
+		for i := range plan.list {
+			add(&plan.list[i])
+		}
+	}
+	for _, name := range names {
+		if p := plan.byName[name]; p != nil {
+			add(p)
 		}
 	}
 }

@@ -133,7 +133,9 @@ func TestMembersAndValues(t *testing.T) {
 		List: []inner{{1}, {2}}, Table: map[string]any{"b": 1, "a": "\u202e"}, Body: "large",
 	}
 	var got []string
-	for _, m := range Members(&f) {
+	members, object := AppendMembers(nil, []byte("{"), &f)
+	object = append(object, '}')
+	for _, m := range members {
 		got = append(got, m.Name+"="+string(m.Value))
 		if err := ndjson.Valid(m.Value); err != nil {
 			t.Errorf("%s: %v", m.Value, err)
@@ -142,6 +144,13 @@ func TestMembersAndValues(t *testing.T) {
 	want := `name="x\u001b" zero=0 lag_ms=1.235 when="2026-01-02T03:04:05.006Z" list=[{"depth":1},{"depth":2}] table={"a":"\u202e","b":1}`
 	if s := strings.Join(got, " "); s != want {
 		t.Errorf("got  %s\nwant %s", s, want)
+	}
+	wantObject := `{"name":"x\u001b","zero":0,"lag_ms":1.235,"when":"2026-01-02T03:04:05.006Z","list":[{"depth":1},{"depth":2}],"table":{"a":"\u202e","b":1}}`
+	if string(object) != wantObject {
+		t.Errorf("got  %s\nwant %s", object, wantObject)
+	}
+	if got, want := Values(&f, []string{"zero", "missing", "nothing"}), map[string]any{"zero": 0}; !reflect.DeepEqual(got, want) {
+		t.Errorf("some: got  %v\nwant %v", got, want)
 	}
 	values := Values(&f, nil)
 	wantValues := map[string]any{
@@ -155,6 +164,9 @@ func TestMembersAndValues(t *testing.T) {
 }
 
 func TestDidYouMean(t *testing.T) {
+	if got, want := DidYouMean("htps", []string{"ftps", "https", "http"}), `; did you mean "https"?`; got != want {
+		t.Errorf("htps: got %q, want %q: it begins the same", got, want)
+	}
 	names := []string{"timeout", "expect", "labels"}
 	for _, tt := range []struct{ got, want string }{
 		{"tiemout", `; did you mean "timeout"?`},

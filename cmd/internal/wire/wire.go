@@ -15,11 +15,12 @@ const Version = 1
 
 // The types of line.
 const (
-	TypeTarget = "target"
-	TypeResult = "result"
-	TypeEvent  = "event"
-	TypeBeat   = "beat"
-	TypeError  = "error"
+	TypeTarget  = "target"
+	TypeResult  = "result"
+	TypeEvent   = "event"
+	TypeBeat    = "beat"
+	TypeRemoved = "removed"
+	TypeError   = "error"
 )
 
 // A Status is the verdict on a target.

@@ -396,27 +396,6 @@ func TestDNSLiars(t *testing.T) {
 	})
 }
 
-// Over TCP and TLS the contract's liars are no name servers either.
-func TestDNSContractTCP(t *testing.T) {
-	for _, scheme := range []string{"dns+tcp", "dns+tls", "dns+https"} {
-		check(t, scheme+"://"+closedPort(t)+"/x", "").want(t, "down refused connect")
-		for _, s := range contractTCP {
-			t.Run(scheme+" "+s.name, func(t *testing.T) {
-				res := check(t, scheme+"://"+serve(t, s.serve)+"/x", `"timeout":"300ms"`)
-				if !strings.HasPrefix(res.outcome(), s.want) {
-					t.Errorf("got %q, want %q\n%s", res.outcome(), s.want, res.line)
-				}
-			})
-		}
-		for name, text := range greetings {
-			addr := serve(t, func(nc net.Conn) { io.WriteString(nc, text); io.Copy(io.Discard, nc) })
-			if res := check(t, scheme+"://"+addr+"/x", `"timeout":"100ms"`); !strings.HasPrefix(res.outcome(), "down") {
-				t.Errorf("%s greeted by %s: got %q, want down", scheme, name, res.outcome())
-			}
-		}
-	}
-}
-
 // dnsSigned signs the answers of a zone with one key, as the change says.
 type dnsSigned struct {
 	zone   string

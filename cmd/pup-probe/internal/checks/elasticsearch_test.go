@@ -59,14 +59,3 @@ func TestElasticsearch(t *testing.T) {
 	})
 	check(t, "elasticsearch://192.0.2.1", `"elasticsearch":{"user":"u"}`).want(t, "unknown options prepare")
 }
-
-func TestElasticsearchLiars(t *testing.T) {
-	for _, s := range contractTCP {
-		t.Run(s.name, func(t *testing.T) {
-			res := check(t, "elasticsearch://"+serve(t, s.serve), `"timeout":"300ms"`)
-			if !strings.HasPrefix(res.outcome(), s.want) {
-				t.Errorf("got %q, want %q\n%s", res.outcome(), s.want, res.line)
-			}
-		})
-	}
-}

@@ -54,17 +54,6 @@ func TestEtcd(t *testing.T) {
 	})
 }
 
-func TestEtcdLiars(t *testing.T) {
-	for _, s := range contractTCP {
-		t.Run(s.name, func(t *testing.T) {
-			res := check(t, "etcd://"+serve(t, s.serve), `"timeout":"300ms"`)
-			if !strings.HasPrefix(res.outcome(), s.want) {
-				t.Errorf("got %q, want %q\n%s", res.outcome(), s.want, res.line)
-			}
-		})
-	}
-}
-
 func TestEtcdReal(t *testing.T) {
 	n := realserver.Start(t, "etcd")
 	password, wrong := secret(t, "ETCD", n["password"]), secret(t, "ETCD_WRONG", "wr0ng-one")

@@ -65,7 +65,7 @@ With mode = "filter" the command is a filter as the pup programs are. It is star
 
     {"run":"backups@1795327200","status":"up","exec":{"newest_age_ms":3600000}}
 
-Without an answer in time the target is down with the reason timeout, and the filter goes on. A line that is no answer is ignored and counted. When the filter ends, the targets that wait for it are unknown with the reason local. It is started again for the next target, but if it has not answered any only after a second, which doubles up to a minute. When pup-probe ends, the filter's input ends; a second later it is killed with all that it has started.
+Without an answer in time the target is down with the reason timeout, and the filter goes on. An answer that comes later is ignored where the target has a run, as pup-sched gives it to each; without a run it is known by its name alone, so that it may be taken for the answer to the next target of that name. A line that is no answer is ignored and counted. When the filter ends, the targets that wait for it are unknown with the reason local. It is started again for the next target, but if it has not answered any only after a second, which doubles up to a minute. When pup-probe ends, the filter's input ends; a second later it is killed with all that it has started.
 
 Phases: of a plugin, wait is from its start to its end; of a filter, from the target line to the answer.`,
 	}, execOptions{Mode: "plugin", Codes: "nagios", MaxBytes: 64 << 10}, execCheck)

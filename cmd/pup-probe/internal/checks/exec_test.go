@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -61,12 +62,100 @@ func TestExec(t *testing.T) {
 	check(t, "exec:///bin/true", "").want(t, "unknown options prepare", "error contains '--allow-exec'")
 }
 
-// When the time is over, all descendants end, one in a session of its own
-// included.
-func TestExecKillsTheTree(t *testing.T) {
-	pids := filepath.Join(t.TempDir(), "pids")
-	script := execScript(t, fmt.Sprintf("trap '' TERM\nsetsid sh -c 'echo $$ >>%[1]s; while :; do sleep 100; done' &\nsh -c 'echo $$ >>%[1]s; while :; do sleep 100; done' &\necho $$ >>%[1]s\nwait\n", pids))
-	checkContext(t, t.Context(), allowing(), "exec://"+script, `"timeout":"500ms"`).want(t, "down timeout wait")
+// execContract: the command is missing, hangs, floods or talks garbage, as a
+// plugin and as a filter. When the time is over, or the program is told to
+// stop, all descendants end, one in a session of its own included.
+func execContract(t *testing.T, s subject) {
+	plain := filepath.Join(t.TempDir(), "plain")
+	os.WriteFile(plain, []byte("#!/bin/sh\n"), 0o600)
+	garbage := `printf '\033[31m\377\000\302\233 | \033=1 a=\377\r\n'`
+	var all sync.WaitGroup
+	var runs []func()
+	for _, tt := range []struct{ name, command, plugin, filter string }{
+		{"missing", "/nonexistent/command", "unknown local", "unknown local"},
+		{"a directory", "/", "unknown local", "unknown local"},
+		{"not to be executed", plain, "unknown local", "unknown local"},
+		{"silent", execScript(t, "cat; exec sleep 1000"), "down timeout", "down timeout"},
+		{"curt", execScript(t, "exit 3"), "unknown local", "unknown local"},
+		{"killed", execScript(t, "kill -9 $$"), "unknown local", "unknown local"},
+		{"noisy", execScript(t, "exec yes"), "down timeout", "down timeout"},
+		{"noisy errors", execScript(t, "yes >&2; true"), "down timeout", "down timeout"},
+		{"noisy without lines", execScript(t, "exec cat /dev/zero"), "down timeout", "down timeout"},
+		{"garbage", execScript(t, garbage+"; exit 2"), "down mismatch", "unknown local"},
+		{"garbage errors", execScript(t, garbage+" >&2; exit 3"), "unknown local", "unknown local"},
+		{"echo", execScript(t, "cat; echo; exec sleep 1000"), "down timeout", "down timeout"},
+	} {
+		for mode, want := range map[string]string{"plugin": tt.plugin, "filter": tt.filter} {
+			run := func() {
+				s := s
+				s.runner = allowing()
+				defer s.runner.Close()
+				timeout := "30s" // while the noisy ones are at work
+				if want == "down timeout" {
+					timeout = "200ms"
+				}
+				target := fmt.Sprintf(`"exec":{"mode":%q,"max_bytes":4096},"timeout":%q`, mode, timeout)
+				s.run(t, "exec://"+tt.command, target).beginsWith(t, mode+" "+tt.name, want)
+			}
+			all.Go(run)
+			if tt.name == "silent" || tt.name == "curt" || tt.name == "missing" {
+				runs = append(runs, run)
+			}
+		}
+	}
+	all.Wait()
+	leavesNothing(t, func() {
+		for _, run := range runs {
+			all.Go(run)
+		}
+		all.Wait()
+	})
+	for _, mode := range []string{"plugin", "filter"} {
+		for _, want := range []string{"down timeout", "unknown canceled"} {
+			s.runner = allowing()
+			pids, started := execTree(t)
+			target := fmt.Sprintf(`"exec":{"mode":%q,"args":[%q]}`, mode, pids)
+			if url := "exec://" + execScript(t, execTreeScript); want == "unknown canceled" {
+				s.canceled(t, started, url, target)
+			} else {
+				s.run(t, url, join(target, `"timeout":"1s"`)).beginsWith(t, "hangs", want)
+			}
+			s.runner.Close()
+			execGone(t, pids)
+		}
+	}
+}
+
+// execTreeScript is a command that has descendants, and hangs. Each writes its
+// process ID to the file; the last one then says so.
+const execTreeScript = `trap '' TERM
+sh -c 'echo $$ >>"$0"; while :; do sleep 100; done' "$1" &
+echo $$ >>"$1"
+setsid sh -c 'echo $$ >>"$0"; while [ $(wc -l <"$0") != 3 ]; do :; done; echo >"$0.started"; while :; do sleep 100; done' "$1" &
+wait
+`
+
+// execTree gives the file for execTreeScript, and when all have started.
+func execTree(t *testing.T) (pids string, started <-chan struct{}) {
+	pids = filepath.Join(t.TempDir(), "pids")
+	if err := syscall.Mkfifo(pids+".started", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(pids+".started", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	all := make(chan struct{}, 1)
+	go func() {
+		if _, err := f.Read(make([]byte, 1)); err == nil {
+			all <- struct{}{}
+		}
+	}()
+	return pids, all
+}
+
+func execGone(t *testing.T, pids string) {
 	b, err := os.ReadFile(pids)
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -47,34 +48,81 @@ func init() {
     expect = ["file.newest_age_ms < 26 * 3600 * 1000"]      # a directory of backups
     expect = ["not file.exists"]                            # a flag file that must not be there
 
-A symbolic link is followed. The content is read only of regular files, and only where an expression reads file.text or file.sha256; a file larger than max_bytes is down with the reason too-large. A file that we have no right to see is unknown. Of a directory with more than 100000 entries only so many are looked at.
+A symbolic link is followed. The content is read only of regular files, and only where an expression reads file.text or file.sha256; a file larger than max_bytes is down with the reason too-large. A file that we have no right to see is unknown. Of a directory with more than 100000 entries only so many are looked at. Where the file system does not answer, as one whose server is gone, the target is down with the reason timeout; the next look begins when the last one has come back.
 
 Phases: request is all of it.`,
 	}, fileOptions{MaxBytes: 16 << 20}, file)
 }
 
-// file looks in another goroutine, since a file system whose server is gone
-// lets nobody go.
 func file(ctx context.Context, p *probe.Probe, opt *fileOptions, facts *fileFacts) error {
 	p.Phase(wire.Request)
-	l := fileLook{path: p.URL.Path, max: opt.MaxBytes, wantText: p.Reads("file.text"), wantSum: p.Reads("file.sha256")}
-	done := make(chan error, 1)
-	go func() { done <- l.look() }()
-	select {
-	case err := <-done:
-		*facts = l.facts
-		return err
-	case <-ctx.Done():
+	q := fileQuestion{path: p.URL.Path, max: opt.MaxBytes, wantText: p.Reads("file.text"), wantSum: p.Reads("file.sha256")}
+	l, begun := fileAsk(q)
+	err := l.wait(ctx)
+	if !begun && ctx.Err() == nil {
+		l, _ = fileAsk(q) // what it has seen may be from long ago
+		err = l.wait(ctx)
+	}
+	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	*facts = l.facts
+	return err
 }
 
-// fileLook is a look at a file.
-type fileLook struct {
+// fileQuestion is what to look at.
+type fileQuestion struct {
 	path              string
 	max               int64
 	wantText, wantSum bool
-	facts             fileFacts
+}
+
+// fileLook is a look at a file, in a goroutine of its own. A file system whose
+// server is gone may never let it go, so that those who come later wait for it
+// instead of being stuck as well.
+type fileLook struct {
+	fileQuestion
+	done  chan struct{} // closed at its end
+	facts fileFacts
+	err   error
+}
+
+var fileLooks struct {
+	sync.Mutex
+	underWay map[fileQuestion]*fileLook
+}
+
+// fileAsk begins a look, unless one is under way.
+func fileAsk(q fileQuestion) (l *fileLook, begun bool) {
+	fileLooks.Lock()
+	defer fileLooks.Unlock()
+	if l := fileLooks.underWay[q]; l != nil {
+		return l, false
+	}
+	if fileLooks.underWay == nil {
+		fileLooks.underWay = map[fileQuestion]*fileLook{}
+	}
+	l = &fileLook{fileQuestion: q, done: make(chan struct{})}
+	fileLooks.underWay[q] = l
+	go func() { l.end(l.look()) }()
+	return l, true
+}
+
+func (l *fileLook) end(err error) {
+	fileLooks.Lock()
+	defer fileLooks.Unlock()
+	delete(fileLooks.underWay, l.fileQuestion)
+	l.err = err
+	close(l.done)
+}
+
+func (l *fileLook) wait(ctx context.Context) error {
+	select {
+	case <-l.done:
+		return l.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (l *fileLook) look() error {

@@ -57,3 +57,48 @@ func TestFile(t *testing.T) {
 	}
 	check(t, "file://"+name, "").want(t, "unknown options prepare", "error contains '--allow-files'")
 }
+
+// fileContract: the file is missing, can't be read, hangs, is too large, or
+// full of garbage.
+func fileContract(t *testing.T, s subject) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	os.Symlink("loop", at("loop"))
+	os.WriteFile(at("huge"), nil, 0o600)
+	os.Truncate(at("huge"), 1<<40)
+	os.WriteFile(at("garbage"), []byte("\x1b[31m\xff\x00\u009b\u202e\r\n"), 0o600)
+	os.Mkdir(at("names"), 0o700)
+	os.WriteFile(at("names/\x1b[31m\xff\n"), nil, 0o600)
+	text := `"expect":["file.text == 'x'"]`
+	for _, tt := range []struct{ path, target, want string }{
+		{at("missing"), "", "down mismatch verify"},
+		{at("loop"), "", "unknown local request"},
+		{"/proc/self/mem", text, "unknown local request"}, // regular, and there is nothing at its beginning
+		{at("huge"), text, "down too-large request"},
+		{at("huge"), "", "up"},
+		{at("garbage"), text, "down mismatch verify"},
+		{at("names"), "", "up"},
+	} {
+		s.run(t, "file://"+tt.path, tt.target).beginsWith(t, tt.path+" "+tt.target, tt.want)
+	}
+
+	stuck := &fileLook{fileQuestion: fileQuestion{path: at("garbage"), max: 16 << 20}, done: make(chan struct{})}
+	fileLooks.Lock()
+	fileLooks.underWay = map[fileQuestion]*fileLook{stuck.fileQuestion: stuck}
+	fileLooks.Unlock()
+	leavesNothing(t, func() {
+		s.run(t, "file://"+stuck.path, `"timeout":"20ms"`).want(t, "down timeout request")
+	})
+	now := make(chan struct{})
+	close(now)
+	s.canceled(t, now, "file://"+stuck.path, "")
+	if l, begun := fileAsk(stuck.fileQuestion); l != stuck || begun {
+		t.Errorf("a second look has begun beside one that is stuck")
+	}
+	done := make(chan result)
+	go func() { done <- s.run(t, "file://"+stuck.path, "") }()
+	stuck.end(nil)
+	(<-done).want(t, "up", "file.exists") // which the stuck look did not see
+
+	leavesNothing(t, func() { s.run(t, "file://"+at("garbage"), text) })
+}

@@ -24,6 +24,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"pup/cmd/internal/expr"
 	"pup/cmd/pup-probe/internal/probe"
@@ -153,7 +155,13 @@ func unhex(s string) []byte {
 // serve serves TCP connections on loopback until the test ends.
 func serve(t testing.TB, f func(net.Conn)) (addr string) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	return serveOn(t, "tcp", "127.0.0.1:0", f)
+}
+
+// serveOn is serve for any network and address.
+func serveOn(t testing.TB, network, address string, f func(net.Conn)) (addr string) {
+	t.Helper()
+	ln, err := net.Listen(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,6 +251,9 @@ func checkContext(t testing.TB, ctx context.Context, r *probe.Runner, url, targe
 	}
 	if len(j.Line)+1 > r.MaxRecord {
 		t.Errorf("the result has %d bytes, more than %d", len(j.Line)+1, r.MaxRecord)
+	}
+	if i := bytes.IndexFunc(j.Line, unicode.IsControl); i >= 0 || !utf8.Valid(j.Line) {
+		t.Errorf("the result has a control character, or is no UTF-8: %q", j.Line)
 	}
 	return result{string(j.Line), vars}
 }

@@ -314,9 +314,8 @@ func (s *httpSession) request(u *url.URL, r *httpRequest) (*httpconn.Request, er
 	req := &httpconn.Request{
 		Method: r.method(), Scheme: u.Scheme, Authority: httpconn.Authority(u.Hostname(), httpPort(u), httpUsualPort(u)),
 		Path: strings.ReplaceAll(u.RequestURI(), " ", "%20"), Body: []byte(r.Body),
-		Fields: make(httpconn.Fields, 0, 8),
+		Fields: httpconn.Fields{{Name: "accept", Value: "*/*"}, {Name: "user-agent", Value: "pup-probe"}},
 	}
-	req.Fields = append(req.Fields, httpconn.Field{Name: "accept", Value: "*/*"}, httpconn.Field{Name: "user-agent", Value: "pup-probe"})
 	if s.opt.Compression {
 		req.Fields.Set("accept-encoding", "gzip, deflate")
 	}
@@ -438,6 +437,9 @@ func (s *httpSession) refused() error {
 // httpRefused gives the error for a status that says why nothing was done:
 // not now, or not without other credentials. For any other it gives nil.
 func httpRefused(p *probe.Probe, status int, retryAfter, challenge string, credentials bool) error {
+	if status < 400 {
+		return nil
+	}
 	text := fmt.Sprintf("status %d %s", status, http.StatusText(status))
 	switch {
 	case status == 503 || status == 429:

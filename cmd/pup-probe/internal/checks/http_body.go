@@ -70,7 +70,7 @@ func (s *httpSession) readBody(resp *httpconn.Response) error {
 		}
 	}
 	if !*f.Truncated {
-		f.SHA256 = hex.EncodeToString(sum.Sum(nil))
+		f.SHA256 = string(hex.AppendEncode(buf[:0], sum.Sum(nil)))
 	}
 	if html {
 		f.Title = httpTitle(kept)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"pup/cmd/internal/expr"
@@ -39,7 +40,7 @@ func (s *httpSession) prepareSteps() error {
 				return probe.Failf(wire.BadOptions, "%s.capture.%.80s: %w", path, name, err)
 			}
 		}
-		if _, err := s.base.Parse(httpReference.ReplaceAllString(step.URL, "x")); err != nil {
+		if _, err := s.base.Parse(httpReference().ReplaceAllString(step.URL, "x")); err != nil {
 			return probe.Failf(wire.BadOptions, "%s.url: %.200q is no URL", path, step.URL)
 		}
 	}
@@ -212,7 +213,7 @@ func httpJSONText(v any, path string) (string, bool) {
 	return "", false
 }
 
-var httpReference = regexp.MustCompile(`\$\{capture:([^}]*)\}`)
+var httpReference = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\$\{capture:([^}]*)\}`) })
 
 // fill puts captured values into text. Text that is a reference alone becomes
 // the value as it is.
@@ -221,9 +222,9 @@ func (s *httpSession) fill(text string, escape func(string) string) (string, err
 		return text, nil
 	}
 	var missing error
-	alone := httpReference.FindString(text) == text
-	filled := httpReference.ReplaceAllStringFunc(text, func(ref string) string {
-		name := httpReference.FindStringSubmatch(ref)[1]
+	alone := httpReference().FindString(text) == text
+	filled := httpReference().ReplaceAllStringFunc(text, func(ref string) string {
+		name := httpReference().FindStringSubmatch(ref)[1]
 		v, ok := s.captured[name]
 		switch {
 		case !ok:

@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -79,4 +80,27 @@ func TestICMPSeries(t *testing.T) {
 			}
 		})
 	}
+}
+
+// icmpContract: what a host is that does not answer shows e2e, in a network of
+// its own, since all of loopback answers.
+func icmpContract(t *testing.T, s subject) {
+	url := s.url("127.0.0.1")
+	if res := s.run(t, url, `"icmp":{"count":1}`); strings.HasPrefix(res.outcome(), "unknown local") {
+		res.want(t, "unknown local connect") // no right: TestICMPLoopback
+		return
+	}
+	came := make(chan struct{}, 8)
+	if pc, err := net.ListenPacket("ip4:icmp", "127.0.0.1"); err == nil {
+		t.Cleanup(func() { pc.Close() })
+		go func() {
+			if _, _, err := pc.ReadFrom(make([]byte, 256)); err == nil {
+				came <- struct{}{}
+			}
+		}()
+	} else {
+		close(came)
+	}
+	s.canceled(t, came, url, `"icmp":{"count":2,"interval":"20s"}`)
+	leavesNothing(t, func() { s.run(t, url, `"icmp":{"count":2,"interval":"10ms"}`).want(t, "up") })
 }

@@ -149,7 +149,7 @@ func (s *imapSession) auth(opt *imapSessionOptions) error {
 		}
 	}
 	cl, err := opt.client(s.p, s.c, offered)
-	safe := s.c.TLSState() != nil || !opt.must(s.c)
+	safe := !opt.must(s.c)
 	old := s.facts.Capabilities
 	s.facts.Capabilities = nil // they are others for one who is logged in
 	switch {

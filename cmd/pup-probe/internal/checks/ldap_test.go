@@ -117,7 +117,8 @@ func ldapKey(t *testing.T, file string) string {
 
 func TestLDAPPaused(t *testing.T) {
 	s := realserver.Start(t, "ldap")
-	realserver.Pause(t, s, "ldap")
+	inside := between(t, s["ldap"], "dc=example", func() { realserver.Pause(t, s, "ldap") })
+	check(t, "ldap://"+inside+"/dc=example,dc=org", `"timeout":"1s","ldap":{"starttls":"off"}`).want(t, "down timeout request", "'dc=example,dc=org' in ldap.naming_contexts")
 	check(t, "ldap://"+s["ldap"], `"timeout":"500ms"`).want(t, "down timeout greet")
 	realserver.Resume(t, s, "ldap")
 	check(t, "ldap://"+s["ldap"], fmt.Sprintf(`"tls":{"ca":%q}`, s["ca"])).want(t, "up")

@@ -59,7 +59,7 @@ func (o *loginOptions) validFor(p *probe.Probe, prefix, host string, tls bool, s
 
 // must says whether a login on c has to wait for TLS.
 func (o *loginOptions) must(c *probe.Conn) bool {
-	return o.given() && !o.AllowPlainAuth && !loginLoopback(c.Host())
+	return o.given() && !o.AllowPlainAuth && !c.Private()
 }
 
 // loginLoopback says whether a host, by name or address, is this machine.

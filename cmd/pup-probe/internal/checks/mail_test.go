@@ -47,6 +47,24 @@ func wantGone(t *testing.T, res result, phase string) {
 	}
 }
 
+// A name such as localhost says nothing of where a proxy leads to: credentials
+// go there under TLS only, unless the target says otherwise.
+func TestLoginThroughProxy(t *testing.T) {
+	pw := `"user":"tim","password":"` + secret(t, "LOGIN_PROXY", "tanstaaf") + `"`
+	for name, script := range map[string]string{"smtp": smtpHello, "imap": imapHello, "pop3": pop3Hello, "mysql": mysqlServer(0, string(mysqlHello("8.0.35", mysqlNative, mysqlTestCaps)))} {
+		for starttls, want := range map[string]string{"off": "unknown options greet", "auto": "down tls greet"} {
+			proxy := brokerProxy(t, serve(t, func(c net.Conn) {
+				play(t, c, script+"! end")
+				b, _ := io.ReadAll(c)
+				if plain := strings.TrimSpace(strings.ToUpper(string(b))); plain != "" && plain != "QUIT" && !strings.HasSuffix(plain, "LOGOUT") {
+					t.Errorf("%s: the check sent %q", name, b)
+				}
+			}))
+			check(t, name+"://localhost:9", fmt.Sprintf(`%s,%q:{%s,"starttls":%q}`, proxy, name, pw, starttls)).want(t, want, "error contains '"+name+".allow_plain_auth'")
+		}
+	}
+}
+
 // mailTrust is the member of a target that makes it trust the servers' certificates.
 func mailTrust(says map[string]string) string { return fmt.Sprintf(`"tls":{"ca":%q}`, says["ca"]) }
 

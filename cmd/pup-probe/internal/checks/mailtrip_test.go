@@ -1,7 +1,11 @@
 package checks
 
 import (
+	"bufio"
+	"fmt"
+	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -50,4 +54,49 @@ func TestMailtrip(t *testing.T) {
 	}
 	addr := serve(t, func(c net.Conn) { play(t, c, smtpHello+"C: QUIT") })
 	check(t, "mailtrip://"+addr, "").want(t, "unknown options greet", "error contains 'mailtrip.to'")
+}
+
+// TestMailtripContract has the second server lie, while the first one takes
+// everything.
+func TestMailtripContract(t *testing.T) {
+	smtp := serve(t, func(c net.Conn) {
+		io.WriteString(c, "220 mail.example.org ESMTP\r\n")
+		message := false
+		for lines := bufio.NewScanner(c); lines.Scan(); {
+			verb, _, _ := strings.Cut(lines.Text(), " ")
+			switch {
+			case message && verb != ".":
+				continue
+			case verb == "EHLO":
+				io.WriteString(c, "250-mail.example.org\r\n250 AUTH PLAIN\r\n")
+			case verb == "AUTH":
+				io.WriteString(c, "235 ok\r\n")
+			case verb == "DATA":
+				message = true
+				io.WriteString(c, "354 go\r\n")
+			default:
+				message = false
+				io.WriteString(c, "250 ok\r\n")
+			}
+		}
+	})
+	s := subject{runner: allowing()}
+	login := `"user":"tim@example.org","password":"` + secret(t, "TRIP", "tanstaaf") + `"`
+	for _, fetch := range []string{"imap", "pop3"} {
+		fetchFrom := func(box string) string {
+			return `"mailtrip":{` + login + `,"poll":"10ms","fetch":"` + fetch + "://" + box + `"}`
+		}
+		t.Run(fetch, func(t *testing.T) {
+			s.run(t, "mailtrip://"+smtp, fetchFrom(closedPort(t))).want(t, "down refused connect", "mailtrip.leg == 'open'")
+			s.lies(t, way{name: fetch, to: func(f func(net.Conn)) (url, target string) { return "mailtrip://" + smtp, fetchFrom(serve(t, f)) }})
+		})
+	}
+	empty := fmt.Sprintf(`"mailtrip":{%s,"poll":"10ms","fetch":"imap://%s"}`, login, serve(t, func(c net.Conn) {
+		io.WriteString(c, "* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready\r\n")
+		for lines := bufio.NewScanner(c); lines.Scan(); {
+			tag, _, _ := strings.Cut(lines.Text(), " ")
+			io.WriteString(c, tag+" OK [CAPABILITY IMAP4rev1]\r\n")
+		}
+	}))
+	s.run(t, "mailtrip://"+smtp, join(empty, `"timeout":"300ms"`)).want(t, "down timeout wait", "mailtrip.leg == 'deliver'")
 }

@@ -2,6 +2,7 @@ package checks
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -73,9 +74,29 @@ func TestMemcachedReal(t *testing.T) {
 	}
 }
 
+// A server with room for 8 MB is given 20.
+func TestMemcachedEvictions(t *testing.T) {
+	says := realserver.Start(t, "memcached")
+	check(t, "memcached://"+says["memcached"], `"expect":["memcached.evictions == 0"]`).want(t, "up")
+	c, err := net.Dial("tcp", says["memcached"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for i := range 40 {
+		fmt.Fprintf(c, "set k%d 0 0 500000 noreply\r\n%0500000d\r\n", i, i)
+	}
+	io.WriteString(c, "version\r\n") // the answer says that all of it was taken
+	if _, err := bufio.NewReader(c).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	check(t, "memcached://"+says["memcached"], `"expect":["memcached.evictions == 0"]`).want(t, "down mismatch verify", "memcached.evictions > 0")
+}
+
 func TestMemcachedPaused(t *testing.T) {
 	says := realserver.Start(t, "memcached")
-	realserver.Pause(t, says, "memcached")
+	inside := between(t, says["memcached"], "set ", func() { realserver.Pause(t, says, "memcached") })
+	check(t, "memcached://"+inside, `"timeout":"500ms","memcached":{"canary":true}`).want(t, "down timeout request", "memcached.accepting")
 	check(t, "memcached://"+says["memcached"], `"timeout":"300ms"`).want(t, "down timeout request")
 	realserver.Resume(t, says, "memcached")
 	check(t, "memcached://"+says["memcached"], "").want(t, "up")

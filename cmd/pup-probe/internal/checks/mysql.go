@@ -189,13 +189,8 @@ func (s *mysqlSession) head() []byte {
 func (s *mysqlSession) secure(ctx context.Context, g mysqlGreeting) error {
 	must := s.opt.Password != "" && !s.opt.AllowPlainAuth && !s.c.Private()
 	wanted, err := s.opt.wanted(s.p, s.c, g.caps&mysqlSSL != 0, must)
-	switch {
-	case err != nil:
+	if err != nil || !wanted {
 		return err
-	case !wanted && must:
-		return probe.Failf(wire.BadOptions, "mysql: the password would be sent without TLS; use starttls, or say mysql.allow_plain_auth = true")
-	case !wanted:
-		return nil
 	}
 	head := s.head()
 	head[1] |= mysqlSSL >> 8

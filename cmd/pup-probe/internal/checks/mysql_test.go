@@ -5,11 +5,15 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 
 	"pup/cmd/internal/realserver"
@@ -174,6 +178,151 @@ func TestMySQLKey(t *testing.T) {
 	}
 }
 
+// A mysqlCachingServer verifies passwords as MySQL 8 does by default: from a
+// hash that it remembers, or from the password itself, which must come under
+// TLS or encrypted for its key.
+type mysqlCachingServer struct {
+	password string
+	tls      bool
+	key      *rsa.PrivateKey // nil: passwords are taken under TLS only
+	mu       sync.Mutex
+	known    bool   // the hash is remembered
+	was      string // how the last login went
+}
+
+func (s *mysqlCachingServer) serve(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	caps := uint32(mysqlTestCaps)
+	if s.tls {
+		caps |= mysqlSSL
+	}
+	c.Write(mysqlAppend(nil, 0, mysqlHello("8.0.35", mysqlCaching, caps)))
+	login, number, err := mysqlRead(mysqlStream{c})
+	secure := err == nil && len(login) == 32
+	if secure {
+		tc := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{testCA().leaf}})
+		if tc.Handshake() != nil {
+			return
+		}
+		c = tc
+		login, number, err = mysqlRead(mysqlStream{c})
+	}
+	if err != nil {
+		return
+	}
+	say := func(packet string) { number++; c.Write(mysqlAppend(nil, number, []byte(packet))) }
+	hear := func() string {
+		b, n, _ := mysqlRead(mysqlStream{c})
+		number = n
+		return string(b)
+	}
+	_, rest, _ := bytes.Cut(login[32:], []byte{0}) // the user
+	proof := rest[1 : 1+rest[0]]
+	if !s.verify(proof, secure, say, hear) {
+		say(mysqlErr(1045, "Access denied for user"))
+		return
+	}
+	say("\x00\x00\x00\x02\x00\x00\x00")
+	for {
+		switch q := hear(); {
+		case strings.HasPrefix(q, "\x03"):
+			for _, p := range []string{"\x01", mysqlCells("def", "", "", "", "1", "") + "\x0c", "\xfe\x00\x00\x02\x00", mysqlCells("1"), "\xfe\x00\x00\x02\x00"} {
+				say(p)
+			}
+		default:
+			return
+		}
+	}
+}
+
+// verify takes the proof of the password, or else asks for all of it.
+func (s *mysqlCachingServer) verify(proof []byte, secure bool, say func(string), hear func() string) bool {
+	one := sha256.Sum256([]byte(s.password))
+	stored := sha256.Sum256(one[:])
+	if s.known {
+		s.was = "fast"
+		mask := sha256.Sum256(append(stored[:], mysqlTestScramble...))
+		if len(proof) != len(mask) {
+			return false
+		}
+		subtle.XORBytes(mask[:], mask[:], proof)
+		if sha256.Sum256(mask[:]) != stored {
+			return false
+		}
+		say("\x01\x03")
+		return true
+	}
+	say("\x01\x04")
+	got := hear()
+	switch {
+	case secure:
+		s.was = "full under TLS"
+	case got == "\x02" && s.key == nil:
+		s.was = "refused without TLS"
+		return false
+	case got == "\x02":
+		s.was = "full by RSA"
+		der, _ := x509.MarshalPKIXPublicKey(&s.key.PublicKey)
+		say("\x01" + string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+		plain, _ := rsa.DecryptOAEP(sha1.New(), nil, s.key, []byte(hear()), nil)
+		for i := range plain {
+			plain[i] ^= mysqlTestScramble[i%len(mysqlTestScramble)]
+		}
+		got = string(plain)
+	default:
+		s.was = "in the clear"
+		return false
+	}
+	s.known = got == s.password+"\x00"
+	return s.known
+}
+
+func TestMySQLCaching(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const password = "a secret that is longer than the challenge"
+	right, wrong := secret(t, "MYSQL_RIGHT", password), secret(t, "MYSQL_WRONG", "not it")
+	trust, plain := trustTestCA(), `"tls":{"verify":false}`
+	for _, tt := range []struct {
+		name   string
+		server *mysqlCachingServer
+		ref    string
+		target string
+		want   string
+		was    string // how the login went
+		again  string // and how the next one
+	}{
+		{"TLS", &mysqlCachingServer{tls: true, key: key}, right, trust, "up", "full under TLS", "fast"},
+		{"TLS, wrong password", &mysqlCachingServer{tls: true, key: key}, wrong, trust, "down denied auth", "full under TLS", "full under TLS"},
+		{"TLS, known, wrong password", &mysqlCachingServer{tls: true, known: true}, wrong, trust, "down denied auth", "fast", "fast"},
+		{"TLS, no password", &mysqlCachingServer{tls: true, known: true}, "", trust, "down denied auth", "fast", "fast"},
+		{"RSA", &mysqlCachingServer{key: key}, right, plain, "up", "full by RSA", "fast"},
+		{"RSA, wrong password", &mysqlCachingServer{key: key}, wrong, plain, "down denied auth", "full by RSA", "full by RSA"},
+		{"known", &mysqlCachingServer{known: true}, right, plain, "up", "fast", "fast"},
+		{"no key", &mysqlCachingServer{}, right, plain, "down denied auth", "refused without TLS", "refused without TLS"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.server.password = password
+			addr := serve(t, tt.server.serve)
+			for _, was := range []string{tt.was, tt.again} {
+				res := check(t, "mysql://pup@"+addr, fmt.Sprintf(`"mysql":{"stats":false,"password":%q},%s`, tt.ref, tt.target))
+				res.want(t, tt.want, "mysql.auth == 'caching_sha2_password'")
+				tt.server.mu.Lock()
+				if tt.server.was != was {
+					t.Errorf("the login went %s, want %s", tt.server.was, was)
+				}
+				tt.server.mu.Unlock()
+				if strings.Contains(res.line, password) || strings.Contains(res.line, "not it") {
+					t.Errorf("the password is in the line: %s", res.line)
+				}
+			}
+		})
+	}
+}
+
 // mysqlStream reads packets from a connection or from memory.
 type mysqlStream struct {
 	r interface{ Read([]byte) (int, error) }
@@ -236,7 +385,9 @@ func TestMySQLPaused(t *testing.T) {
 	url := "mysql://pup@" + says["mysql"]
 	target := fmt.Sprintf(`"tls":{"ca":%q},"mysql":{"password":%q}`, says["ca"], secret(t, "MY", says["mysql_password"]))
 	check(t, url, target).want(t, "up")
-	realserver.Pause(t, says, "mysql_primary")
+	plain := fmt.Sprintf(`"timeout":"1s","mysql":{"starttls":"off","password":%q}`, secret(t, "MY", says["mysql_password"]))
+	inside := between(t, says["mysql"], "SELECT 1", func() { realserver.Pause(t, says, "mysql_primary") })
+	check(t, "mysql://pup@"+inside, plain).want(t, "down timeout request", "mysql.server == 'mariadb'")
 	check(t, url, target+`,"timeout":"300ms"`).want(t, "down timeout greet")
 	realserver.Resume(t, says, "mysql_primary")
 	check(t, url, target).want(t, "up")

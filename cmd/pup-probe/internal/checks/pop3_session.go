@@ -130,7 +130,7 @@ func (s *pop3Session) secure(ctx context.Context, opt *pop3SessionOptions) error
 func (s *pop3Session) auth(opt *pop3SessionOptions) error {
 	s.p.Phase(wire.Auth)
 	cl, err := opt.client(s.p, s.c, s.facts.Mechanisms)
-	safe := s.c.TLSState() != nil || !opt.must(s.c)
+	safe := !opt.must(s.c)
 	mechanism := "USER"
 	switch {
 	case err == nil:

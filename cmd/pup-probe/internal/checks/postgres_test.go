@@ -159,6 +159,9 @@ func TestPostgresPaused(t *testing.T) {
 	says := realserver.Start(t, "postgres")
 	url, ca := "postgres://trusted@"+says["postgres"]+"/postgres", fmt.Sprintf(`"tls":{"ca":%q}`, says["ca"])
 	check(t, url, ca).want(t, "up")
+	// a session of PostgreSQL's has a process of its own, which goes on
+	inside := between(t, says["pgbouncer"], "SELECT", func() { realserver.Pause(t, says, "pgbouncer") })
+	check(t, "postgres://pup@"+inside+"/pup", fmt.Sprintf(`"timeout":"1s","postgres":{"starttls":"off","password":%q}`, secret(t, "PG", says["postgres_password"]))).want(t, "down timeout request", "postgres.auth != ''")
 	realserver.Pause(t, says, "postgres_primary")
 	check(t, url, ca+`,"timeout":"300ms"`).want(t, "down timeout greet")
 	realserver.Resume(t, says, "postgres_primary")

@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"pup/cmd/internal/realserver"
-	"pup/cmd/pup-probe/internal/probe"
 )
 
 // redisBulk is the script in which the server sends a string.
@@ -443,48 +442,4 @@ func FuzzRedisInfo(f *testing.F) {
 			t.Fatalf("%q: got %+v and %+v", text, with, without)
 		}
 	})
-}
-
-// BenchmarkRedis compares the whole check, line in and line out, with bare
-// loops that dial, send the same and read the answers.
-func BenchmarkRedis(b *testing.B) {
-	addr := realserver.Shared(b, "redis")["redis"]
-	r := probe.NewRunner(All())
-	for _, bb := range []struct{ name, target, commands string }{
-		{"PING", `"redis":{"info":false}`, "PING\r\n"},
-		{"INFO", `"redis":{}`, "PING\r\nINFO\r\n"},
-	} {
-		line := []byte(`{"name":"t","url":"redis://` + addr + `",` + bb.target + `}`)
-		b.Run(bb.name+"/check", func(b *testing.B) {
-			benchCPU(b, func() {
-				j, err := r.Parse(line)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if j.Run(b.Context()); j.Status != "up" {
-					b.Fatal(string(j.Line))
-				}
-			})
-		})
-		b.Run(bb.name+"/reference", func(b *testing.B) {
-			buf := make([]byte, 16<<10)
-			benchCPU(b, func() { redisBareLoop(b, addr, bb.commands, buf) })
-		})
-	}
-}
-
-func redisBareLoop(b *testing.B, addr, commands string, buf []byte) {
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer c.Close()
-	io.WriteString(c, commands)
-	for n := 0; n < len("+PONG\r\n") || len(commands) > 6 && n < 3000; {
-		m, err := c.Read(buf[n:])
-		if err != nil {
-			b.Fatal(err)
-		}
-		n += m
-	}
 }

@@ -135,6 +135,7 @@ func TestSNMPReal(t *testing.T) {
 		{"1", `"snmp":{"version":"1","community":"` + community + `"}`, "up", nil},
 		{"wrong community", `"snmp":{"community":"` + wrong + `"},"timeout":"500ms"`, "down timeout wait", []string{"error contains 'wrong community'"}},
 		{"values", `"snmp":{"community":"` + community + `"` + load + `}`, "up", []string{"snmp.values.load >= 0", "snmp.types.load == 'Opaque'", "snmp.values.free > 0", "snmp.values.interfaces > 0"}},
+		{"rates", `"snmp":{"community":"` + community + `","rate_over":"200ms","oids":{"packets":"1.3.6.1.2.1.11.1.0"}}`, "up", []string{"snmp.types.packets == 'Counter32'", "snmp.rates.packets > 0"}},
 		{"missing", `"snmp":{"community":"` + community + `","oids":{"x":"1.3.6.1.4.1.99999.1"}}`, "down mismatch verify", nil},
 		{"plain", v3("plain", ""), "up", []string{"snmp.security == 'noAuthNoPriv'", "snmp.engine_boots >= 1"}},
 		{"auth", v3("auth", a("sha", auth)), "up", []string{"snmp.security == 'authNoPriv'"}},

@@ -15,7 +15,11 @@ type starttlsOptions struct {
 // only be said over a safe connection.
 func (o *starttlsOptions) wanted(p *probe.Probe, c *probe.Conn, offered, must bool) (bool, error) {
 	switch {
-	case c.TLSState() != nil || o.StartTLS == "off":
+	case c.TLSState() != nil:
+		return false, nil
+	case o.StartTLS == "off" && must:
+		return false, probe.Failf(wire.BadOptions, "%s.starttls: with off the credentials would be sent without TLS; allow it, or say %[1]s.allow_plain_auth = true", p.URL.Check.Name)
+	case o.StartTLS == "off":
 		return false, nil
 	case offered:
 		return true, nil

@@ -362,7 +362,7 @@ func TestTLSClientCertificate(t *testing.T) {
 	})
 	t.Run("another check learns it when it reads", func(t *testing.T) {
 		addr := tlsServe(t, &tls.Config{Certificates: []tls.Certificate{testCA().leaf}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool})
-		check(t, "tcps://"+addr, trustTestCA()+`,"tcp":{"steps":[{"send":"x","expect":"y"}]}`).want(t, "down denied wait")
+		check(t, "tcps://"+addr, trustTestCA()+`,"tcp":{"steps":[{"send":"x","expect":"y"}]}`).want(t, "down denied tls", "error contains 'wants a client certificate'")
 	})
 }
 

@@ -21,25 +21,8 @@ func allowing() *probe.Runner {
 
 // serveSocket serves a socket file until the test ends.
 func serveSocket(t *testing.T, f func(net.Conn)) string {
-	path := filepath.Join(t.TempDir(), "s")
-	ln, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	t.Cleanup(func() { ln.Close(); <-done })
-	go func() {
-		defer close(done)
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			f(c)
-			c.Close()
-		}
-	}()
-	return path
+	t.Helper()
+	return serveOn(t, "unix", filepath.Join(t.TempDir(), "s"), f)
 }
 
 func TestUnix(t *testing.T) {

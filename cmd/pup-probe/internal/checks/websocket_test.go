@@ -88,17 +88,6 @@ func TestWebsocket(t *testing.T) {
 	}
 }
 
-func TestWebsocketLiars(t *testing.T) {
-	for _, s := range contractTCP {
-		t.Run(s.name, func(t *testing.T) {
-			res := check(t, "ws://"+serve(t, s.serve), `"timeout":"300ms"`)
-			if !strings.HasPrefix(res.outcome(), s.want) {
-				t.Errorf("got %q, want %q\n%s", res.outcome(), s.want, res.line)
-			}
-		})
-	}
-}
-
 func TestWebsocketReal(t *testing.T) {
 	n := realserver.Start(t, "websocket")
 	ca := fmt.Sprintf(`"tls":{"ca":%q}`, n["ca"])

@@ -96,6 +96,9 @@ func TestXMPPReal(t *testing.T) {
 
 func TestXMPPPaused(t *testing.T) {
 	s := realserver.Start(t, "xmpp")
+	inside := between(t, s["xmpp"], "<starttls", func() { realserver.Pause(t, s, "xmpp") })
+	check(t, "xmpp://"+strings.Replace(inside, "127.0.0.1", "localhost", 1), `"timeout":"1s"`).want(t, "down timeout greet", "xmpp.from == 'localhost'")
+	realserver.Resume(t, s, "xmpp")
 	realserver.Pause(t, s, "xmpp")
 	check(t, "xmpp://"+s["xmpp"], `"timeout":"500ms"`).want(t, "down timeout greet")
 	realserver.Resume(t, s, "xmpp")

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -51,6 +52,7 @@ type Engine struct {
 // output is a line to be written, with its place in the order of the input.
 type output struct {
 	line  []byte
+	job   *probe.Job // that it is the result of; may be nil
 	order uint64
 	slot  bool // holds a slot of Ordered
 }
@@ -169,28 +171,33 @@ func (e *Engine) finish(ctx context.Context, cancel func(), failed <-chan struct
 	<-idle
 }
 
-// item is what the reading goroutine hands over.
-type item struct {
-	line ndjson.Line
-	err  error
+// maxBatch bounds the lines of a batch.
+const maxBatch = 64
+
+// A batch is what the reading goroutine hands over: lines that came in one
+// read, and the error behind them.
+type batch struct {
+	lines []ndjson.Line
+	err   error
 }
 
 // input reads lines in a goroutine of its own, since a read can't be told to
 // stop.
 type input struct {
-	items   chan item
-	taken   chan struct{} // the item has been dealt with, its bytes may go
-	done    chan struct{} // nobody takes items any more
+	batches chan batch
+	taken   chan struct{} // the batch has been dealt with, its bytes may go
+	done    chan struct{} // nobody takes batches any more
 	waiting atomic.Bool   // no whole line is left in the buffer
 }
 
 func (in *input) run(r *ndjson.Reader) {
+	var b batch
 	for {
 		in.waiting.Store(!r.Buffered())
-		l, err := r.Next()
+		b.lines, b.err = r.AppendLines(b.lines[:0], maxBatch)
 		in.waiting.Store(false)
 		select {
-		case in.items <- item{l, err}:
+		case in.batches <- b:
 		case <-in.done:
 			return
 		}
@@ -199,7 +206,7 @@ func (in *input) run(r *ndjson.Reader) {
 		case <-in.done:
 			return
 		}
-		if _, bad := errors.AsType[*ndjson.LineError](err); err != nil && !bad {
+		if _, bad := errors.AsType[*ndjson.LineError](b.err); b.err != nil && !bad {
 			return
 		}
 	}
@@ -209,15 +216,15 @@ func (in *input) run(r *ndjson.Reader) {
 // output fails. Lines that were taken from the input before ctx ended still
 // get their result, which says that they were canceled.
 func (e *Engine) read(ctx, run context.Context, failed <-chan struct{}) error {
-	in := &input{items: make(chan item), taken: make(chan struct{}), done: make(chan struct{})}
+	in := &input{batches: make(chan batch), taken: make(chan struct{}), done: make(chan struct{})}
 	defer close(in.done)
 	go in.run(ndjson.NewReader(e.In, e.MaxLine))
 	for {
 		select {
 		case <-failed:
 			return nil
-		case it := <-in.items:
-			if end, err := e.item(ctx, run, it); end {
+		case b := <-in.batches:
+			if end, err := e.batch(ctx, run, b, failed); end {
 				return err
 			}
 			in.taken <- struct{}{}
@@ -225,8 +232,8 @@ func (e *Engine) read(ctx, run context.Context, failed <-chan struct{}) error {
 		case <-ctx.Done():
 		}
 		select {
-		case it := <-in.items:
-			if end, err := e.item(ctx, run, it); end {
+		case b := <-in.batches:
+			if end, err := e.batch(ctx, run, b, failed); end {
 				return err
 			}
 			in.taken <- struct{}{}
@@ -238,17 +245,23 @@ func (e *Engine) read(ctx, run context.Context, failed <-chan struct{}) error {
 	}
 }
 
-func (e *Engine) item(ctx, run context.Context, it item) (end bool, err error) {
-	le, bad := errors.AsType[*ndjson.LineError](it.err)
+func (e *Engine) batch(ctx, run context.Context, b batch, failed <-chan struct{}) (end bool, err error) {
+	for _, l := range b.lines {
+		select {
+		case <-failed:
+			return true, nil
+		default:
+			e.line(ctx, run, l)
+		}
+	}
+	le, bad := errors.AsType[*ndjson.LineError](b.err)
 	switch {
 	case bad:
 		e.badLine(le)
-	case it.err == io.EOF:
+	case b.err == io.EOF:
 		return true, nil
-	case it.err != nil:
-		return true, fmt.Errorf("read: %w", it.err)
-	default:
-		e.line(ctx, run, it.line)
+	case b.err != nil:
+		return true, fmt.Errorf("read: %w", b.err)
 	}
 	return false, nil
 }
@@ -272,56 +285,47 @@ func (e *Engine) line(ctx, run context.Context, l ndjson.Line) {
 	if text[0] != '{' && bytes.Contains(text, []byte("://")) && bytes.IndexByte(text, ' ') < 0 {
 		text = append(ndjson.AppendString([]byte(`{"url":`), text), '}')
 	}
-	switch kind, annotated, err := lineType(text); {
-	case err != nil:
-		e.badLine(&ndjson.LineError{No: l.No, Line: l.Raw, Err: err})
-		return
-	case kind == wire.TypeBeat && !annotated:
-		e.emit(ndjson.Splice(nil, text, "probe", e.beat()))
-		return
-	case kind != wire.TypeTarget:
-		e.emit(bytes.Clone(l.Raw))
+	j, err := e.Runner.Parse(text)
+	if err == probe.ErrOtherType {
+		e.otherLine(l, text)
 		return
 	}
-	j, err := e.Runner.Parse(text)
 	if err != nil {
 		e.badLine(&ndjson.LineError{No: l.No, Line: l.Raw, Err: err})
 		return
 	}
 	if e.Dry {
 		j.Dry(text)
-		e.emit(j.Line)
+		e.order++
+		e.lines <- output{line: j.Line, job: j, order: e.order}
 		return
 	}
 	e.start(ctx, run, j)
 }
 
-var errFound = errors.New("found")
-
-// lineType gives the type of a line; a line without one is a target. What
-// comes behind the type of a target is not looked at here. Annotated says
-// that another pup-probe has already been at a beat.
-func lineType(text []byte) (kind string, annotated bool, err error) {
-	kind = wire.TypeTarget
-	err = ndjson.Members(text, func(k, v []byte) error {
+// otherLine deals with a line that is no target: it is passed on as it is, a
+// beat with our counters unless another pup-probe has already been at it.
+func (e *Engine) otherLine(l ndjson.Line, text []byte) {
+	beat, annotated := false, false
+	err := ndjson.Members(text, func(k, v []byte) error {
 		switch string(k) {
 		case "probe":
 			annotated = true
 		case "type":
-			s, err := ndjson.Unquote(v)
-			if err != nil {
-				return errors.New("type: want a string")
-			}
-			if kind = s; kind == wire.TypeTarget {
-				return errFound
-			}
+			kind, err := ndjson.Unquote(v)
+			beat = kind == wire.TypeBeat
+			return err
 		}
 		return nil
 	})
-	if err == errFound {
-		err = nil
+	switch {
+	case err != nil:
+		e.badLine(&ndjson.LineError{No: l.No, Line: l.Raw, Err: err})
+	case beat && !annotated:
+		e.emit(ndjson.Splice(nil, text, "probe", e.beat()))
+	default:
+		e.emit(bytes.Clone(l.Raw))
 	}
-	return kind, annotated, err
 }
 
 func (e *Engine) beat() []byte {
@@ -409,7 +413,7 @@ func (e *Engine) worker(run context.Context, j job) {
 
 func (e *Engine) report(j job) {
 	e.done.Add(1)
-	e.lines <- output{j.Line, j.order, e.slots != nil}
+	e.lines <- output{j.Line, j.Job, j.order, e.slots != nil}
 }
 
 // write writes the lines as they come, or in order, and never holds one back
@@ -426,14 +430,19 @@ func (e *Engine) write() error {
 		if o.slot {
 			<-e.slots
 		}
-		if e.View == nil {
-			return w.Add(o.line)
+		line := o.line
+		if e.View != nil {
+			view = e.View(view[:0], line)
+			line = view
 		}
-		view = e.View(view[:0], o.line)
-		return w.Add(view)
+		err := w.Add(line)
+		if o.job != nil {
+			e.see(o.job.Status)
+			o.job.Release()
+		}
+		return err
 	}
 	for o := range e.lines {
-		e.see(o.line)
 		if late == nil {
 			if err := put(o); err != nil {
 				return err
@@ -449,6 +458,9 @@ func (e *Engine) write() error {
 			}
 		}
 		if len(e.lines) == 0 {
+			runtime.Gosched() // checks that can end now may fill the same write
+		}
+		if len(e.lines) == 0 {
 			if err := w.Flush(); err != nil {
 				return err
 			}
@@ -457,23 +469,10 @@ func (e *Engine) write() error {
 	return w.Flush()
 }
 
-var statusKey = []byte(`"status":"`)
-
-// see keeps the worst status. Only our own result lines begin like this.
-func (e *Engine) see(line []byte) {
-	if !bytes.HasPrefix(line, []byte(`{"v":1,"type":"result"`)) {
-		return
-	}
-	i := bytes.Index(line, statusKey)
-	if i < 0 {
-		return
-	}
-	s := line[i+len(statusKey):]
-	if i = bytes.IndexByte(s, '"'); i < 0 {
-		return
-	}
-	if st := wire.Status(s[:i]); e.worst == "" || st.Worse(e.worst) {
-		e.worst = st
+// see keeps the worst status; a target that only was looked at has none.
+func (e *Engine) see(s wire.Status) {
+	if s != "" && (e.worst == "" || s.Worse(e.worst)) {
+		e.worst = s
 	}
 }
 

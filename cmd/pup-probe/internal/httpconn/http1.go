@@ -120,6 +120,9 @@ func (h *http1) head() (*Response, error) {
 		if len(buf) == n {
 			break
 		}
+		if len(lines) > 0 {
+			lowerName(buf[n:])
+		}
 		lines = append(lines, len(buf))
 	}
 	if len(lines) == 0 {
@@ -157,7 +160,7 @@ func parseFields(text string, ends []int) (Fields, error) {
 	fields := make(Fields, 0, len(ends)-1)
 	for i := 1; i < len(ends); i++ {
 		line := text[ends[i-1]:ends[i]]
-		if strings.ContainsAny(line, "\x00\r") {
+		if strings.IndexByte(line, 0) >= 0 || strings.IndexByte(line, '\r') >= 0 {
 			return nil, probe.Protocolf("field: %.80q holds a control character", line)
 		}
 		if line[0] == ' ' || line[0] == '\t' { // a folded line (RFC 9112, section 5.2)
@@ -165,16 +168,39 @@ func parseFields(text string, ends []int) (Fields, error) {
 				return nil, probe.Protocolf("field: %.80q continues nothing", line)
 			}
 			last := &fields[len(fields)-1]
-			last.Value = strings.Trim(last.Value+" "+strings.Trim(line, " \t"), " ")
+			last.Value = strings.Trim(last.Value+" "+trim(line), " ")
 			continue
 		}
 		name, value, ok := strings.Cut(line, ":")
 		if !ok || !Token(name) {
 			return nil, probe.Protocolf("field: got %.80q, want NAME: VALUE", line)
 		}
-		fields = append(fields, Field{strings.ToLower(name), strings.Trim(value, " \t")})
+		fields = append(fields, Field{name, trim(value)})
 	}
 	return fields, nil
+}
+
+// lowerName makes the name lower case that a line begins with.
+func lowerName(line []byte) {
+	for i, c := range line {
+		switch {
+		case c == ':' || c == ' ' || c == '\t': // or the continuation of a value
+			return
+		case 'A' <= c && c <= 'Z':
+			line[i] = c | 0x20
+		}
+	}
+}
+
+// trim takes the blanks off both ends.
+func trim(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	return s
 }
 
 // frame finds where the body ends (RFC 9112, section 6.3). A response that
@@ -307,6 +333,7 @@ func (k *chunked) trailer() error {
 		if len(buf) == n {
 			break
 		}
+		lowerName(buf[n:])
 		ends = append(ends, len(buf))
 	}
 	fields, err := parseFields(string(buf), ends)

@@ -118,7 +118,7 @@ func FieldValue(s string) bool {
 			return false
 		}
 	}
-	return strings.Trim(s, " \t") == s
+	return trim(s) == s
 }
 
 // Authority gives the host, in brackets if it is an IPv6 address, and the port

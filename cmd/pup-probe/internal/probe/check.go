@@ -39,12 +39,10 @@ type Func[O, F any] func(ctx context.Context, p *Probe, opt *O, facts *F) error
 // A Check is an Info that can be run.
 type Check struct {
 	catalog.Check
-	decode func(raw []byte, secrets *secrets) (any, error)
-	attempt
+	decode   func(raw []byte, secrets *secrets) (any, error)
+	newFacts func() any
+	run      func(ctx context.Context, p *Probe, opt, facts any) error
 }
-
-// attempt makes the function that runs one attempt, and its empty facts.
-type attempt func(opt any) (facts any, run func(ctx context.Context, p *Probe) error)
 
 // New makes a Check. The values of defaults are the defaults of its options.
 func New[O, F any](info Info, defaults O, run Func[O, F]) *Check {
@@ -70,9 +68,9 @@ func New[O, F any](info Info, defaults O, run Func[O, F]) *Check {
 			known.add(raw, &opt)
 			return &opt, nil
 		},
-		attempt: func(opt any) (any, func(context.Context, *Probe) error) {
-			f := new(F)
-			return f, func(ctx context.Context, p *Probe) error { return run(ctx, p, opt.(*O), f) }
+		newFacts: func() any { return new(F) },
+		run: func(ctx context.Context, p *Probe, opt, facts any) error {
+			return run(ctx, p, opt.(*O), facts.(*F))
 		},
 	}
 }

@@ -33,9 +33,15 @@ type Conn struct {
 	ctx      context.Context
 	p        *Probe
 	raw      syscall.RawConn // of a plain connection, to wait without a buffer
-	stop     func() bool
 	buf      *[bufSize]byte
 	pos, end int
+
+	readable func(fd uintptr) bool // for raw
+	rerr     error                 // what readable met
+
+	stop       func() bool // watching ctx, if it is a check's own
+	run        *runConns   // where the connection is one of
+	prev, next *Conn       // there
 }
 
 func newConn(ctx context.Context, p *Probe, nc net.Conn, host string) *Conn {
@@ -46,13 +52,26 @@ func newConn(ctx context.Context, p *Probe, nc net.Conn, host string) *Conn {
 	if sc, ok := nc.(syscall.Conn); ok && runtime.GOOS != "windows" {
 		c.raw, _ = sc.SyscallConn()
 	}
-	c.stop = context.AfterFunc(p.ctx.watched(ctx), func() { nc.SetDeadline(time.Unix(1, 0)) })
+	if run := p.ctx.watched(ctx); run != ctx {
+		c.run = p.run.open.of(run)
+		c.run.add(c)
+	} else {
+		c.stop = context.AfterFunc(ctx, c.interrupt)
+	}
 	return c
 }
 
+// interrupt ends what waits on the connection.
+func (c *Conn) interrupt() { c.Conn.SetDeadline(time.Unix(1, 0)) }
+
 // Close closes the connection.
 func (c *Conn) Close() error {
-	c.stop()
+	switch {
+	case c.stop != nil:
+		c.stop()
+	case c.run != nil:
+		c.run.remove(c)
+	}
 	c.release()
 	return c.Conn.Close()
 }
@@ -160,27 +179,31 @@ func (c *Conn) fill() error {
 
 // fillWhenReadable takes a buffer only once the kernel has something for it.
 func (c *Conn) fillWhenReadable() error {
-	var n int
-	var rerr error
-	err := c.raw.Read(func(fd uintptr) bool {
-		buf := buffers.Get().(*[bufSize]byte)
-		n, rerr = readFD(fd, buf[:])
-		if n <= 0 {
-			buffers.Put(buf)
-			return !errors.Is(rerr, syscall.EAGAIN)
-		}
-		c.buf, c.pos, c.end = buf, 0, n
-		return true
-	})
+	if c.readable == nil {
+		c.readable = c.readOnce
+	}
+	err := c.raw.Read(c.readable)
 	switch {
 	case err != nil:
 		return c.note(&net.OpError{Op: "read", Net: "tcp", Addr: c.RemoteAddr(), Err: unwrapOp(err)})
-	case rerr != nil:
-		return c.note(&net.OpError{Op: "read", Net: "tcp", Addr: c.RemoteAddr(), Err: rerr})
-	case n == 0:
+	case c.rerr != nil:
+		return c.note(&net.OpError{Op: "read", Net: "tcp", Addr: c.RemoteAddr(), Err: c.rerr})
+	case c.buf == nil:
 		return c.note(io.EOF)
 	}
 	return nil
+}
+
+// readOnce reads into a new buffer, unless there is nothing to be read yet.
+func (c *Conn) readOnce(fd uintptr) (done bool) {
+	buf := buffers.Get().(*[bufSize]byte)
+	n, err := readFD(fd, buf[:])
+	if c.rerr = err; n <= 0 {
+		buffers.Put(buf)
+		return err != syscall.EAGAIN
+	}
+	c.buf, c.pos, c.end = buf, 0, n
+	return true
 }
 
 func unwrapOp(err error) error {

@@ -51,7 +51,7 @@ var ended = func() *armedContext {
 // watched is what to watch for the end of ctx by those who keep to its deadline
 // by themselves.
 func (a *attemptContext) watched(ctx context.Context) context.Context {
-	if a != nil && ctx == context.Context(a) {
+	if ctx == context.Context(a) {
 		return a.Context
 	}
 	return ctx

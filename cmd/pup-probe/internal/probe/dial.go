@@ -143,7 +143,9 @@ func (p *Probe) dialAddr(ctx context.Context, network string, ap netip.AddrPort,
 	}
 	dc := dialContext{Context: p.ctx.watched(ctx)}
 	if t, ok := ctx.Deadline(); ok {
-		dc.deadline = time.Now().Add(time.Until(t) / time.Duration(left))
+		if dc.deadline = t; left > 1 {
+			dc.deadline = time.Now().Add(time.Until(t) / time.Duration(left))
+		}
 	}
 	var nc net.Conn
 	var err error

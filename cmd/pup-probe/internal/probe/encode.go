@@ -101,23 +101,51 @@ type resultMember struct {
 	inner []schema.Member // of an object whose members can be given up one by one
 }
 
-// appendResult appends the result line of t, cut to at most max bytes with its
+// A lineBuffer is a result line that is being made, with its members, which
+// are parts of it.
+type lineBuffer struct {
+	line    []byte
+	members []resultMember
+	inner   []schema.Member // of all members
+	cut     []byte          // the line, made again of what could stay
+}
+
+// maxLineBuffer is the size of the largest that is used again, in bytes.
+const maxLineBuffer = 64 << 10
+
+var lineBuffers = sync.Pool{New: func() any {
+	return &lineBuffer{line: make([]byte, 0, 1<<10), members: make([]resultMember, 0, 24), inner: make([]schema.Member, 0, 32)}
+}}
+
+// release gives the buffer back, without what it refers to.
+func (b *lineBuffer) release() {
+	if cap(b.line) > maxLineBuffer {
+		return
+	}
+	clear(b.members)
+	clear(b.inner)
+	b.line, b.members, b.inner = b.line[:0], b.members[:0], b.inner[:0]
+	lineBuffers.Put(b)
+}
+
+// result makes the result line of t, of at most MaxRecord bytes with its
 // newline. The secrets that were used are hidden in all text.
-func (r *Runner) appendResult(dst []byte, t *Target, check string, v *verdict, s *secrets) []byte {
-	b := buffers8K.Get().(*buffer)
-	b.b, b.s = b.b[:0], s
-	defer b.release()
-	ms := r.members(b, t, check, v)
+func (r *Runner) result(b *lineBuffer, t *Target, check string, v *verdict, s *secrets) []byte {
+	r.write(b, t, check, v, s)
+	if len(b.line) < r.MaxRecord && len(s.given) == 0 {
+		return b.line
+	}
+	b.hide(s)
 	var cut []string
 	for {
-		b.line = appendMembers(b.line[:0], ms, cut)
-		excess := len(b.line) + 1 - r.MaxRecord
+		b.cut = appendMembers(b.cut[:0], b.members, cut)
+		excess := len(b.cut) + 1 - r.MaxRecord
 		if excess <= 0 {
-			return append(dst, b.line...)
+			return b.cut
 		}
-		name := shorten(ms, excess)
+		name := shorten(b.members, excess)
 		if name == "" {
-			return append(dst, b.line...)
+			return b.cut
 		}
 		if !slices.Contains(cut, name) {
 			cut = append(cut, name)
@@ -125,47 +153,73 @@ func (r *Runner) appendResult(dst []byte, t *Target, check string, v *verdict, s
 	}
 }
 
-// A buffer holds the values of members, which are parts of it, the members and
-// the line of a result while it is made.
-type buffer struct {
-	b, line []byte
-	s       *secrets
-	members []resultMember
-	inner   []schema.Member // of all members
-}
-
-var buffers8K = sync.Pool{New: func() any {
-	return &buffer{
-		b: make([]byte, 0, 8<<10), line: make([]byte, 0, 1<<10),
-		members: make([]resultMember, 0, 24), inner: make([]schema.Member, 0, 32),
+// begin begins a member and says where its value begins.
+func (b *lineBuffer) begin(name string) int {
+	if len(b.line) > len("{") {
+		b.line = append(b.line, ',')
 	}
-}}
-
-// release gives the buffer back, without what it refers to.
-func (b *buffer) release() {
-	b.s = nil
-	clear(b.members)
-	clear(b.inner)
-	b.members, b.inner = b.members[:0], b.inner[:0]
-	buffers8K.Put(b)
+	b.line = append(ndjson.AppendString(b.line, name), ':')
+	return len(b.line)
 }
 
-// value gives what f appends.
-func (b *buffer) value(f func(dst []byte) []byte) []byte {
-	n := len(b.b)
-	b.b = f(b.b)
-	return b.b[n:len(b.b):len(b.b)]
+// end ends the member whose value begins at start.
+func (b *lineBuffer) end(class int, name string, start int) {
+	b.members = append(b.members, resultMember{name: name, value: b.line[start:len(b.line):len(b.line)], class: class})
 }
 
-// text gives a string of our own, which holds no secret.
-func (b *buffer) text(x string) []byte {
-	return b.value(func(dst []byte) []byte { return ndjson.AppendString(dst, x) })
+func (b *lineBuffer) value(class int, name string, f func(dst []byte) []byte) {
+	start := b.begin(name)
+	b.line = f(b.line)
+	b.end(class, name, start)
+}
+
+func (b *lineBuffer) text(class int, name, value string) {
+	start := b.begin(name)
+	b.line = ndjson.AppendString(b.line, value)
+	b.end(class, name, start)
+}
+
+// some is text of what is absent if it is empty.
+func (b *lineBuffer) some(class int, name, value string) {
+	if value != "" {
+		b.text(class, name, value)
+	}
+}
+
+// facts leaves out an object without members.
+func (b *lineBuffer) facts(name string, facts any) {
+	before, n := len(b.line), len(b.inner)
+	start := b.begin(name)
+	b.inner, b.line = schema.AppendMembers(b.inner, append(b.line, '{'), facts)
+	inner := b.inner[n:len(b.inner):len(b.inner)]
+	if len(inner) == 0 {
+		b.line = b.line[:before]
+		return
+	}
+	b.line = append(b.line, '}')
+	b.end(free, name, start)
+	last := &b.members[len(b.members)-1]
+	last.value, last.inner = nil, inner
+}
+
+// hide takes the secrets out of what is not the target's own.
+func (b *lineBuffer) hide(s *secrets) {
+	for i := range b.members {
+		m := &b.members[i]
+		if m.class != free {
+			continue
+		}
+		m.value = s.hidden(m.value)
+		for j := range m.inner {
+			m.inner[j].Value = s.hidden(m.inner[j].Value)
+		}
+	}
 }
 
 // hidden takes the secrets out of the strings of a JSON value. Numbers and
 // words stay as they are, whatever the secret.
-func (b *buffer) hidden(v []byte) []byte {
-	if len(b.s.given) == 0 {
+func (s *secrets) hidden(v []byte) []byte {
+	if len(s.given) == 0 {
 		return v
 	}
 	var out []byte
@@ -184,7 +238,7 @@ func (b *buffer) hidden(v []byte) []byte {
 		}
 		token := v[i : end+1]
 		text, err := ndjson.Unquote(token)
-		if clean := b.s.hide(text); err == nil && clean != text {
+		if clean := s.hide(text); err == nil && clean != text {
 			out = ndjson.AppendString(out, clean)
 		} else {
 			out = append(out, token...)
@@ -194,65 +248,47 @@ func (b *buffer) hidden(v []byte) []byte {
 	return out
 }
 
-func (r *Runner) members(b *buffer, t *Target, check string, v *verdict) []resultMember {
-	ms := b.members
-	add := func(class int, name string, value []byte) {
-		ms = append(ms, resultMember{name: name, value: value, class: class})
-	}
-	text := func(class int, name, value string) {
-		if value != "" {
-			add(class, name, b.text(value))
-		}
-	}
-	add(vital, "v", []byte("1"))
-	add(vital, "type", []byte(`"result"`))
-	add(vital, "name", b.text(t.Name))
-	text(vital, "check", check)
-	text(vital, "url", catalog.Redact(t.URL))
-	text(vital, "status", string(v.status))
-	text(vital, "phase", string(v.phase))
-	text(vital, "reason", string(v.reason))
-	text(free, "error", b.s.hide(v.err))
+// write writes the whole line.
+func (r *Runner) write(b *lineBuffer, t *Target, check string, v *verdict, s *secrets) {
+	b.line = append(b.line[:0], '{')
+	b.value(vital, "v", func(dst []byte) []byte { return append(dst, '1') })
+	b.text(vital, "type", "result")
+	b.text(vital, "name", t.Name)
+	b.some(vital, "check", check)
+	b.some(vital, "url", catalog.Redact(t.URL))
+	b.some(vital, "status", string(v.status))
+	b.some(vital, "phase", string(v.phase))
+	b.some(vital, "reason", string(v.reason))
+	b.some(free, "error", s.hide(v.err))
 	if len(v.failed) > 0 {
-		add(free, "failed", b.hidden(b.value(func(dst []byte) []byte { return appendFailed(dst, v.failed) })))
+		b.value(free, "failed", func(dst []byte) []byte { return appendFailed(dst, v.failed) })
 	}
-	add(vital, "time", b.value(func(dst []byte) []byte { return wire.AppendTime(dst, v.time) }))
-	add(vital, "ms", b.value(v.appendMS))
-	text(vital, "address", addressText(v.address))
+	b.value(vital, "time", func(dst []byte) []byte { return wire.AppendTime(dst, v.time) })
+	b.value(vital, "ms", v.appendMS)
+	b.some(vital, "address", addressText(v.address))
 	attempts := func(name string, list []attemptLine) {
 		if len(list) > 0 {
-			add(free, name, b.hidden(b.value(func(dst []byte) []byte { return appendAttempts(dst, list) })))
+			b.value(free, name, func(dst []byte) []byte { return appendAttempts(dst, list) })
 		}
 	}
 	attempts("tried", v.tried)
 	attempts("addresses", v.addresses)
-	add(vital, "attempts", b.value(func(dst []byte) []byte { return strconv.AppendInt(dst, int64(v.attempts), 10) }))
+	b.value(vital, "attempts", func(dst []byte) []byte { return strconv.AppendInt(dst, int64(v.attempts), 10) })
 	attempts("earlier", v.earlier)
 	if !t.Due.IsZero() {
-		add(vital, "lag_ms", b.value(func(dst []byte) []byte { return wire.AppendMS(dst, max(0, v.lag)) }))
+		b.value(vital, "lag_ms", func(dst []byte) []byte { return wire.AppendMS(dst, max(0, v.lag)) })
 	}
 	for _, m := range t.copied {
-		add(carried, m.Name, m.Value)
+		b.value(carried, m.Name, func(dst []byte) []byte { return append(dst, m.Value...) })
 	}
-	text(vital, "vantage", r.Vantage)
-	facts := func(name string, facts any) {
-		n := len(b.inner)
-		b.inner, b.b = schema.AppendMembers(b.inner, b.b, facts)
-		if inner := b.inner[n:len(b.inner):len(b.inner)]; len(inner) > 0 {
-			for i := range inner {
-				inner[i].Value = b.hidden(inner[i].Value)
-			}
-			ms = append(ms, resultMember{name: name, class: free, inner: inner})
-		}
-	}
+	b.some(vital, "vantage", r.Vantage)
 	if v.tlsFacts != nil {
-		facts("tls", v.tlsFacts)
+		b.facts("tls", v.tlsFacts)
 	}
 	if v.facts != nil && check != "tls" {
-		facts(check, v.facts)
+		b.facts(check, v.facts)
 	}
-	b.members = ms
-	return ms
+	b.line = append(b.line, '}')
 }
 
 func appendMembers(dst []byte, ms []resultMember, cut []string) []byte {
@@ -297,7 +333,7 @@ func appendObject(dst []byte, members []schema.Member) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(ndjson.AppendString(dst, m.Name), ':')
+		dst = append(append(append(dst, '"'), m.Name...), `":`...) // a name of ours
 		dst = append(dst, m.Value...)
 	}
 	return append(dst, '}')
@@ -443,14 +479,13 @@ func appendSaw(dst []byte, v any) []byte {
 	return append(dst, b...)
 }
 
-// copiedVars adds the members of the target that its result has as well.
-func (pl *plan) copiedVars(m map[string]any, need func(string) bool) {
+// copiedValue gives a member of the target that its result has as well.
+func (pl *plan) copiedValue(name string) any {
 	for _, c := range pl.copied {
-		if _, ok := m[c.Name]; ok || !need(c.Name) {
-			continue
-		}
-		if v, err := expr.Vars(appendObject(nil, []schema.Member{c})); err == nil {
-			m[c.Name] = v[c.Name]
+		if c.Name == name {
+			v, _ := expr.Value(c.Value)
+			return v
 		}
 	}
+	return nil
 }

@@ -20,9 +20,8 @@ func FuzzHidden(f *testing.F) {
 			return
 		}
 		s := &secrets{given: []string{secret}}
-		b := &buffer{s: s}
 		v := ndjson.AppendString([]byte(`{"n":[1234567.5,true,null],"s":`), text)
-		out := b.hidden(append(v, '}'))
+		out := s.hidden(append(v, '}'))
 		var got struct {
 			N []any
 			S string

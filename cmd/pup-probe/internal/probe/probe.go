@@ -27,7 +27,8 @@ type Probe struct {
 
 	judges []judge
 
-	ctx *attemptContext
+	ctx attemptContext
+	out outcome
 
 	pinned     []netip.Addr // use these for pinnedHost instead of asking
 	pinnedHost string
@@ -124,16 +125,16 @@ type outcome struct {
 // check does.
 func (r *Runner) attempt(ctx context.Context, pl *plan, pinned []netip.Addr, host string) *outcome {
 	start := time.Now()
-	attempt := &attemptContext{Context: ctx, deadline: start.Add(pl.Timeout)}
-	defer attempt.end()
-	ctx = attempt
-	p := &Probe{ctx: attempt, URL: pl.url, run: r, opt: pl.common, target: pl.Target, judges: pl.judges, pinned: pinned, pinnedHost: host}
-	facts, run := pl.check.attempt(pl.opt)
-	p.since = start
-	err := guard(ctx, p, run)
+	p := &Probe{URL: pl.url, run: r, opt: pl.common, target: pl.Target, judges: pl.judges, pinned: pinned, pinnedHost: host, since: start}
+	p.ctx.Context, p.ctx.deadline = ctx, start.Add(pl.Timeout)
+	defer p.ctx.end()
+	ctx = &p.ctx
+	facts := pl.check.newFacts()
+	err := p.lateAlert(guard(ctx, p, pl, facts))
 	end := time.Now()
 	p.endPhase(end)
-	o := &outcome{
+	o := &p.out
+	*o = outcome{
 		status: wire.Up, time: start, total: end.Sub(start), spent: p.spent, reached: p.reached,
 		address: p.address, tried: p.tried, facts: facts, tlsFacts: p.tlsFacts,
 	}
@@ -149,14 +150,14 @@ func (r *Runner) attempt(ctx context.Context, pl *plan, pinned []netip.Addr, hos
 	return o
 }
 
-func guard(ctx context.Context, p *Probe, run func(context.Context, *Probe) error) (err error) {
+func guard(ctx context.Context, p *Probe, pl *plan, facts any) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			p.run.bug(fmt.Sprintf("check %s: %v\n%s", p.URL.Check.Name, v, debug.Stack()))
 			err = Failf(wire.Internal, "bug in check %s: %.200v", p.URL.Check.Name, v)
 		}
 	}()
-	return run(ctx, p)
+	return pl.check.run(ctx, p, pl.opt, facts)
 }
 
 // wording makes the text for people. A time-out says how long was waited, in
@@ -205,26 +206,41 @@ func (vm *varsMaker) release() {
 // vars makes the names that the judges read.
 func (pl *plan) vars(r *Runner, o *outcome, vm *varsMaker) map[string]any {
 	m := vm.next()
-	need := pl.need
-	text := func(name, v string) {
-		if v != "" && need(name) {
-			m[name] = v
+	for _, rd := range pl.reads {
+		if v := pl.value(r, o, vm, rd); v != nil && v != "" {
+			m[rd.member] = v
 		}
 	}
-	text("name", pl.Name)
-	text("check", pl.check.Name)
-	if need("url") {
-		m["url"] = catalog.Redact(pl.URL)
+	return m
+}
+
+// value gives a member of the result; nil or "" if it is absent.
+func (pl *plan) value(r *Runner, o *outcome, vm *varsMaker, rd reading) any {
+	facts := func(v any) any {
+		values := vm.next()
+		schema.AddValues(values, v, rd.facts)
+		return values
 	}
-	text("status", string(o.status))
-	text("phase", string(o.phase))
-	text("reason", string(o.reason))
-	text("error", o.err)
-	text("vantage", r.Vantage)
-	if need("address") {
-		text("address", addressText(o.address))
-	}
-	if need("ms") {
+	switch rd.member {
+	case "name":
+		return pl.Name
+	case "check":
+		return pl.check.Name
+	case "url":
+		return catalog.Redact(pl.URL)
+	case "status":
+		return string(o.status)
+	case "phase":
+		return string(o.phase)
+	case "reason":
+		return string(o.reason)
+	case "error":
+		return o.err
+	case "vantage":
+		return r.Vantage
+	case "address":
+		return addressText(o.address)
+	case "ms":
 		ms := vm.next()
 		ms["total"] = wire.MS(o.total)
 		for i, ph := range phases {
@@ -232,26 +248,21 @@ func (pl *plan) vars(r *Runner, o *outcome, vm *varsMaker) map[string]any {
 				ms[string(ph)] = wire.MS(o.spent[i])
 			}
 		}
-		m["ms"] = ms
-	}
-	if !pl.Due.IsZero() && need("lag_ms") {
-		m["lag_ms"] = wire.MS(max(0, o.time.Sub(pl.Due)))
-	}
-	facts := func(name string, facts any) {
-		if need(name) {
-			values := vm.next()
-			schema.AddValues(values, facts, func(fact string) bool { return pl.needFact(name, fact) })
-			m[name] = values
+		return ms
+	case "lag_ms":
+		if !pl.Due.IsZero() {
+			return wire.MS(max(0, o.time.Sub(pl.Due)))
 		}
+	case "tls":
+		if o.tlsFacts != nil {
+			return facts(o.tlsFacts)
+		}
+	case pl.check.Name:
+		return facts(o.facts)
+	default:
+		return pl.copiedValue(rd.member)
 	}
-	if o.tlsFacts != nil {
-		facts("tls", o.tlsFacts)
-	}
-	if pl.check.Name != "tls" {
-		facts(pl.check.Name, o.facts)
-	}
-	pl.copiedVars(m, need)
-	return m
+	return nil
 }
 
 // judge turns the outcome of the check into the verdict on the target.

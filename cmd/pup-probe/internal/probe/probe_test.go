@@ -3,10 +3,12 @@ package probe
 import (
 	"bufio"
 	"context"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/netip"
 	"slices"
@@ -202,9 +204,10 @@ func TestReasons(t *testing.T) {
 func TestConn(t *testing.T) {
 	addr := listen(t, "127.0.0.1:0", says("one\r\ntwo\n"+strings.Repeat("y", 4095)+"\nrest"))
 	r := talkRunner(nil)
-	attempt := &attemptContext{Context: t.Context(), deadline: time.Now().Add(time.Minute)}
+	p := &Probe{run: r, opt: noOptions}
+	p.ctx.Context, p.ctx.deadline = t.Context(), time.Now().Add(time.Minute)
+	attempt := &p.ctx
 	defer attempt.end()
-	p := &Probe{run: r, opt: noOptions, ctx: attempt}
 	host, port, _ := splitHostPort(addr)
 	c, err := p.DialHost(attempt, "tcp", host, port)
 	if err != nil {
@@ -370,6 +373,31 @@ func TestProxy(t *testing.T) {
 			}
 		})
 	}
+	for _, tt := range []struct {
+		name, scheme string
+		serve        func(net.Conn)
+		want         string
+	}{
+		{"SOCKS, says nothing", "socks5", says(""), "unknown local connect"},
+		{"SOCKS, does not connect", "socks5", says("\x05\x00"), "down timeout connect"},
+		{"SOCKS, stalls in the address", "socks5", says("\x05\x00\x05\x00\x00\x01\x7f"), "unknown local connect"},
+		{"HTTP, says nothing", "http", says(""), "down timeout connect"},
+		{"HTTP, stalls in the header", "http", says("HTTP/1.1 200 OK\r\n"), "unknown local connect"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			proxy := tt.scheme + "://" + listen(t, "127.0.0.1:0", tt.serve)
+			got := runTarget(t, t.Context(), talkRunner(nil), `{"url":"talk://target.invalid:77","proxy":"`+proxy+`","timeout":"100ms"}`)
+			if outcomeOf(got) != tt.want {
+				t.Errorf("got %q (%v), want %q", outcomeOf(got), got["error"], tt.want)
+			}
+		})
+	}
+	t.Run("no such proxy", func(t *testing.T) {
+		got := runTarget(t, t.Context(), talkRunner(nil), `{"url":"talk://127.0.0.1:77","proxy":"socks5://proxy.invalid:1080","resolver":"`+nobody(t)+`"}`)
+		if !strings.HasPrefix(outcomeOf(got), "unknown local") {
+			t.Errorf("got %q (%v)", outcomeOf(got), got["error"])
+		}
+	})
 	t.Run("no proxy there", func(t *testing.T) {
 		got := runTarget(t, t.Context(), talkRunner(nil), `{"url":"talk://target.invalid:77","proxy":"socks5://`+nobody(t)+`"}`)
 		if outcomeOf(got) != "unknown local connect" {
@@ -536,5 +564,36 @@ func TestDecoded(t *testing.T) {
 	}
 	if len(d.known) > maxDecoded {
 		t.Errorf("%d are remembered, want at most %d", len(d.known), maxDecoded)
+	}
+}
+
+// What is remembered is bounded, and the same again.
+func TestRemembered(t *testing.T) {
+	r := talkRunner(nil)
+	a, err := r.urls.parse(r.Catalog, "talk://h:1/a", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := r.urls.parse(r.Catalog, "talk://h:1/a", ""); b != a {
+		t.Error("a URL was parsed twice")
+	}
+	if _, err := r.urls.parse(r.Catalog, "talk://h:1/a", "none"); err == nil {
+		t.Error("a URL is remembered without its check")
+	}
+	for i := range 2 * maxURLs {
+		r.urls.parse(r.Catalog, fmt.Sprintf("talk://h:1/%d", i), "")
+	}
+	if n := len(r.urls.known); n > maxURLs {
+		t.Errorf("%d URLs are remembered, want at most %d", n, maxURLs)
+	}
+	var certs certMemory
+	for i := range 2 * maxShownCerts {
+		c := &x509.Certificate{Raw: fmt.Append(nil, i), SerialNumber: big.NewInt(int64(i))}
+		if got, want := certs.of(c).serial, fmt.Sprintf("%x", i); got != want || certs.of(c).serial != want {
+			t.Fatalf("certificate %d: got the serial number %s, want %s", i, got, want)
+		}
+	}
+	if n := len(certs.known); n > maxShownCerts {
+		t.Errorf("%d certificates are remembered, want at most %d", n, maxShownCerts)
 	}
 }

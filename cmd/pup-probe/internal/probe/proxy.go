@@ -3,9 +3,11 @@ package probe
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 
@@ -16,7 +18,10 @@ import (
 func (p *Probe) dialProxy(ctx context.Context, host string, port int) (*Conn, error) {
 	addrs, err := p.Lookup(ctx, p.opt.proxy.Hostname())
 	if err != nil {
-		return nil, fmt.Errorf("proxy: %w", err)
+		if p.reason(ctx, err).Unknown() {
+			return nil, fmt.Errorf("proxy: %w", err)
+		}
+		return nil, Failf(wire.Local, "proxy: %w", err)
 	}
 	p.Phase(wire.Connect)
 	n, _ := strconv.Atoi(p.opt.proxy.Port())
@@ -46,6 +51,15 @@ func (p *Probe) dialProxy(ctx context.Context, host string, port int) (*Conn, er
 	return c, nil
 }
 
+// noTunnel words that the proxy has taken our request and has not answered it.
+// One that goes on for too long most likely waits for the target.
+func noTunnel(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return Failf(wire.Timeout, "proxy: no connection to the target in time: %w", err)
+	}
+	return Failf(wire.Local, "proxy: %w", err)
+}
+
 // socksReplies are the reply codes of RFC 1928, section 6.
 var socksReplies = map[byte]wire.Reason{3: wire.Unreachable, 4: wire.Unreachable, 5: wire.Refused, 6: wire.Timeout}
 
@@ -70,7 +84,7 @@ func socksConnect(c *Conn, host string, port int) error {
 		return Failf(wire.Local, "proxy: %w", err)
 	}
 	if err := c.Full(reply[:]); err != nil {
-		return Failf(wire.Local, "proxy: %w", err)
+		return noTunnel(err)
 	}
 	if reply[0] != 5 {
 		return Failf(wire.Local, "proxy: is no SOCKS5 server (% x)", reply)
@@ -101,7 +115,7 @@ func httpConnect(c *Conn, host string, port int) error {
 	}
 	status, err := c.Line()
 	if err != nil {
-		return Failf(wire.Local, "proxy: %w", err)
+		return noTunnel(err)
 	}
 	for n := 0; ; n++ {
 		line, err := c.Line()

@@ -104,6 +104,9 @@ func (p *Probe) reason(ctx context.Context, err error) wire.Reason {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return wire.Canceled
 	}
+	if said && f.reason == wire.Local {
+		return f.reason // it is our own side that was late
+	}
 	if late || ctx.Err() != nil {
 		return wire.Timeout
 	}
@@ -124,6 +127,17 @@ func (p *Probe) reason(ctx context.Context, err error) wire.Reason {
 		return wire.BadTLS
 	}
 	return wire.BadProtocol
+}
+
+// lateAlert words the refusal of our client certificate as that of a handshake,
+// also where a server of TLS 1.3 refuses it only afterwards.
+func (p *Probe) lateAlert(err error) error {
+	_, said := errors.AsType[*failure](err)
+	if a, alert := alertOf(err); said || !alert || !clientAlerts[a] {
+		return err
+	}
+	p.Phase(wire.TLS)
+	return p.handshakeError(err, true)
 }
 
 // IsEnd says whether err means that the peer has closed or reset the

@@ -3,6 +3,7 @@ package probe
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -31,7 +32,9 @@ type Runner struct {
 	Bug        func(string)     // told of panics in checks; may be nil
 
 	resolver resolver
+	urls     urls
 	juries   juries
+	open     openConns
 	filters  child.Pool
 }
 
@@ -66,26 +69,41 @@ type Job struct {
 	Host   string        // of the URL, for limits per host
 
 	r    *Runner
-	t    *Target
-	plan *plan
+	t    Target
+	plan plan // without a URL if the target has none
 	err  error
+
+	verdict verdict
+	buffer  *lineBuffer // that Line is in
 }
 
-// Parse reads a target line. An error means that it is no target at all; a
-// target that can't be carried out gives a job whose result says so.
+// Release says that Line has been dealt with and is not needed any more.
+func (j *Job) Release() {
+	if j.Line = nil; j.buffer != nil {
+		j.buffer.release()
+		j.buffer = nil
+	}
+}
+
+// ErrOtherType says that a line is of another type than target.
+var ErrOtherType = errors.New("no target")
+
+// Parse reads a target line. An error means that it is no target at all, and
+// ErrOtherType that it does not mean to be one; a target that can't be carried
+// out gives a job whose result says so.
 func (r *Runner) Parse(text []byte) (*Job, error) {
-	t, err := r.parseTarget(text)
-	if t == nil {
+	j := &Job{r: r}
+	var err error
+	if j.err, err = r.parseTarget(&j.t, text); err != nil {
 		return nil, err
 	}
-	j := &Job{r: r, t: t, err: err}
-	if err == nil {
-		j.plan, j.err = r.prepare(t)
+	if j.err == nil {
+		j.err = r.prepare(&j.plan, &j.t)
 	}
-	if j.plan != nil {
-		j.Host = j.plan.url.Host
-		if j.plan.url.Check.Name == "exec" { // the only one that hands it on; of thousands that wait it would be a burden
-			t.line = bytes.Clone(text)
+	if u := j.plan.url; u != nil {
+		j.Host = u.Host
+		if u.Check.Name == "exec" { // the only one that hands it on; of thousands that wait it would be a burden
+			j.t.line = bytes.Clone(text)
 		}
 	}
 	return j, nil
@@ -134,10 +152,11 @@ func (j *Job) refused(now time.Time) error {
 
 // attempts probes until an attempt succeeds or there are no more retries.
 func (j *Job) attempts(ctx context.Context) *verdict {
-	v := &verdict{lag: j.Lag}
+	v := &j.verdict
+	v.lag = j.Lag
 	for {
 		v.attempts++
-		v.outcome, v.addresses = j.r.addresses(ctx, j.plan)
+		v.outcome, v.addresses = j.r.addresses(ctx, &j.plan)
 		if v.attempts > j.t.Retries || !retryable(v.outcome) {
 			return v
 		}
@@ -183,15 +202,13 @@ func (j *Job) local(err error) *outcome {
 }
 
 func (j *Job) finish(v *verdict) {
-	check, s := j.t.Check, &secrets{}
-	if j.plan != nil {
-		s = &j.plan.secrets
-		if j.plan.check != nil {
-			check = j.plan.check.Name
-		}
+	check := j.t.Check
+	if j.plan.check != nil {
+		check = j.plan.check.Name
 	}
 	j.Status = v.status
-	j.Line = j.r.appendResult(nil, j.t, check, v, s)
+	j.buffer = lineBuffers.Get().(*lineBuffer)
+	j.Line = j.r.result(j.buffer, &j.t, check, v, &j.plan.secrets)
 }
 
 // addresses runs an attempt on the first address that answers, or on every

@@ -21,7 +21,7 @@ func TestSocket(t *testing.T) {
 		}
 		defer ln.Close()
 		to := netip.MustParseAddrPort(ln.Addr().String())
-		c, err := dialTCP(t.Context(), to.Addr(), to)
+		c, err := dialTCP(dialContext{Context: t.Context()}, to.Addr(), to)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,10 +35,15 @@ func TestSocket(t *testing.T) {
 		if got, want := c.RemoteAddr().String(), to.String(); got != want {
 			t.Errorf("remote address: got %s, want %s", got, want)
 		}
-		c.Write([]byte("a"))
 		b := make([]byte, 1)
-		if _, err := peer.Read(b); err != nil || b[0] != 'a' {
-			t.Errorf("got %q, %v", b, err)
+		for i, want := range []int{0, 1} { // of TCP_NODELAY
+			c.Write([]byte("a"))
+			if _, err := peer.Read(b); err != nil || b[0] != 'a' {
+				t.Errorf("got %q, %v", b, err)
+			}
+			if got := noDelay(t, c); got != want {
+				t.Errorf("TCP_NODELAY after write %d: got %d, want %d", i+1, got, want)
+			}
 		}
 		c.SetDeadline(time.Unix(1, 0))
 		if _, err := c.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -54,9 +59,34 @@ func TestSocket(t *testing.T) {
 			t.Errorf("after the close: got %v, want %v", err, net.ErrClosed)
 		}
 		ln.Close()
-		if _, err := dialTCP(t.Context(), netip.Addr{}, to); !errors.Is(err, syscall.ECONNREFUSED) {
+		if _, err := dialTCP(dialContext{Context: t.Context()}, netip.Addr{}, to); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("closed port: got %v", err)
 		}
+	}
+}
+
+// noDelay gives the option TCP_NODELAY of a connection.
+func noDelay(t *testing.T, c net.Conn) (value int) {
+	err := (*rawSocket)(c.(*socket)).Control(func(fd uintptr) {
+		value, _ = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_NODELAY)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// What does not fit into a segment must not wait with its last one.
+func TestSocketLargeWrite(t *testing.T) {
+	to := netip.MustParseAddrPort(listen(t, "127.0.0.1:0", func(c net.Conn) { io.Copy(io.Discard, c) }))
+	c, err := dialTCP(dialContext{Context: t.Context()}, netip.Addr{}, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.Write(make([]byte, smallWrite+1))
+	if got := noDelay(t, c); got != 1 {
+		t.Errorf("TCP_NODELAY: got %d, want 1", got)
 	}
 }
 
@@ -98,4 +128,69 @@ func TestSocketNoAnswer(t *testing.T) {
 		return
 	}
 	t.Error("the backlog never was full")
+}
+
+// A socket is watched by the runtime only once something has to wait, and
+// keeps to its deadline and its end before and after.
+func TestSocketWatched(t *testing.T) {
+	more := make(chan bool)
+	to := netip.MustParseAddrPort(listen(t, "127.0.0.1:0", func(c net.Conn) {
+		c.Write([]byte("a"))
+		for range more {
+			c.Write([]byte("b"))
+		}
+	}))
+	dial := func() *socket {
+		c, err := dialTCP(dialContext{Context: t.Context()}, netip.Addr{}, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(time.Minute))
+		return c.(*socket)
+	}
+	watched := func(s *socket) bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.file != nil
+	}
+	b := make([]byte, 1)
+	s := dial()
+	if watched(s) {
+		t.Error("watched before anything had to wait")
+	}
+	s.Read(b)
+	go func() { more <- true }()
+	if _, err := s.Read(b); err != nil || b[0] != 'b' {
+		t.Errorf("waiting: got %q, %v", b, err)
+	}
+	if _, err := s.tryRead(b); err != syscall.EAGAIN {
+		t.Errorf("nothing to read: got %v, want %v", err, syscall.EAGAIN)
+	}
+	for _, end := range []struct {
+		name string
+		do   func(s *socket)
+		want error
+	}{
+		{"deadline", func(s *socket) { s.SetDeadline(time.Unix(1, 0)) }, os.ErrDeadlineExceeded},
+		{"close", func(s *socket) { s.Close() }, net.ErrClosed},
+	} {
+		early := dial()
+		end.do(early)
+		if _, err := early.Read(b); !errors.Is(err, end.want) {
+			t.Errorf("%s before the first read: got %v, want %v", end.name, err, end.want)
+		}
+		late := dial()
+		late.Read(b)
+		failed := make(chan error)
+		go func() {
+			_, err := late.Read(b)
+			failed <- err
+		}()
+		end.do(late)
+		if err := <-failed; !errors.Is(err, end.want) {
+			t.Errorf("%s while a read waits: got %v, want %v", end.name, err, end.want)
+		}
+	}
+	close(more)
 }

@@ -3,12 +3,11 @@
 package probe
 
 import (
-	"context"
 	"net"
 	"net/netip"
 )
 
 // dialTCP connects to an address, from source if that is valid.
-func dialTCP(ctx context.Context, source netip.Addr, to netip.AddrPort) (net.Conn, error) {
+func dialTCP(ctx dialContext, source netip.Addr, to netip.AddrPort) (net.Conn, error) {
 	return dialNet(ctx, "tcp", source, to)
 }

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -25,10 +26,10 @@ type Target struct {
 	Timeout, RetryWait time.Duration
 	Retries            int
 	Due, Expires       time.Time
-	common             *lines.Common     // nil: none is given
-	options            map[string][]byte // members that may belong to a check, tls among them
-	copied             []schema.Member   // what goes to the result as it is
-	line               []byte            // for AskFilter
+	common             *lines.Common   // nil: none is given
+	options            []schema.Member // those that may belong to a check, tls among them
+	copied             []schema.Member // what goes to the result as it is
+	line               []byte          // for AskFilter
 }
 
 // The defaults of a target.
@@ -39,14 +40,18 @@ const (
 	maxExpressions   = 64
 )
 
-// parseTarget reads a target line. With an error the target holds what could
-// be read, so that its result has a name.
-func (r *Runner) parseTarget(text []byte) (*Target, error) {
-	t := &Target{Timeout: DefaultTimeout, RetryWait: DefaultRetryWait}
-	var wrong []error
-	err := ndjson.Members(text, func(k, v []byte) error {
-		if err := t.member(r, string(k), v); err != nil {
-			wrong = append(wrong, fmt.Errorf("%.80s: %w", k, err))
+// parseTarget reads a target line. An error means that it is none. A target
+// about which something is wrong holds what could be read, so that its result
+// has a name.
+func (r *Runner) parseTarget(t *Target, text []byte) (wrong, err error) {
+	t.Timeout, t.RetryWait = DefaultTimeout, DefaultRetryWait
+	err = ndjson.Members(text, func(k, v []byte) error {
+		err := t.member(r, string(k), v)
+		switch {
+		case err == ErrOtherType || err == errType:
+			return err
+		case err != nil && wrong == nil:
+			wrong = fmt.Errorf("%.80s: %w", k, err)
 		}
 		return nil
 	})
@@ -55,12 +60,12 @@ func (r *Runner) parseTarget(text []byte) (*Target, error) {
 	}
 	if len(t.URL) > catalog.MaxURL {
 		t.URL = ndjson.Cut(t.URL, 256)
-		wrong = append(wrong, fmt.Errorf("url: longer than %d bytes", catalog.MaxURL))
+		wrong = cmp.Or(wrong, fmt.Errorf("url: longer than %d bytes", catalog.MaxURL))
 	}
 	switch {
 	case len(t.Name) > maxName:
 		t.Name = ndjson.Cut(t.Name, maxName)
-		wrong = append(wrong, fmt.Errorf("name: longer than %d bytes", maxName))
+		wrong = cmp.Or(wrong, fmt.Errorf("name: longer than %d bytes", maxName))
 	case t.Name == "":
 		t.Name = ndjson.Cut(catalog.Redact(t.URL), maxName)
 	}
@@ -68,14 +73,26 @@ func (r *Runner) parseTarget(text []byte) (*Target, error) {
 		t.Timeout = r.MaxTimeout
 	}
 	if wrong != nil {
-		return t, Failf(wire.BadOptions, "%w", wrong[0])
+		wrong = Failf(wire.BadOptions, "%w", wrong)
 	}
-	return t, nil
+	return wrong, nil
 }
+
+var errType = errors.New("type: want a string")
 
 func (t *Target) member(r *Runner, k string, v []byte) (err error) {
 	switch k {
 	case "type":
+		if string(v) == `"target"` {
+			return nil
+		}
+		kind, err := ndjson.Unquote(v)
+		if err != nil {
+			return errType
+		}
+		if kind != wire.TypeTarget {
+			return ErrOtherType
+		}
 	case "v":
 		if string(v) != "1" {
 			err = fmt.Errorf("version %.20s of the line format is not known here", v)
@@ -117,10 +134,7 @@ func (t *Target) member(r *Runner, k string, v []byte) (err error) {
 		t.commons().Proxy, err = ndjson.Unquote(v)
 	default:
 		if k == "tls" || r.Catalog.Check(k) != nil {
-			if t.options == nil {
-				t.options = map[string][]byte{}
-			}
-			t.options[k] = slices.Clone(v)
+			t.options = append(t.options, member(k, v))
 			return nil
 		}
 		if !ours[k] { // a member of the result of that name would come twice
@@ -128,6 +142,16 @@ func (t *Target) member(r *Runner, k string, v []byte) (err error) {
 		}
 	}
 	return err
+}
+
+// option gives the value of a member; nil if it is absent.
+func (t *Target) option(name string) []byte {
+	for _, o := range t.options {
+		if o.Name == name {
+			return o.Value
+		}
+	}
+	return nil
 }
 
 func (t *Target) commons() *lines.Common {
@@ -230,31 +254,67 @@ type options struct {
 var noOptions = &options{tls: &DefaultTLS}
 
 // prepare checks everything that can be checked before anything is sent.
-func (r *Runner) prepare(t *Target) (*plan, error) {
-	u, err := r.Catalog.ParseURL(t.URL, t.Check)
+func (r *Runner) prepare(pl *plan, t *Target) error {
+	u, err := r.urls.parse(r.Catalog, t.URL, t.Check)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	pl := &plan{Target: t, url: u, check: r.Checks[u.Check.Name], secrets: secrets{dir: r.Secrets}}
+	pl.Target, pl.url, pl.check, pl.secrets.dir = t, u, r.Checks[u.Check.Name], r.Secrets
 	if err := r.permitted(u.Check.Name); err != nil {
-		return pl, err
+		return err
 	}
-	for k := range t.options {
-		if k != u.Check.Name && k != "tls" {
-			return pl, fmt.Errorf("%s: options of another check; %s:// is checked by %s", k, u.Scheme.Name, u.Check.Name)
+	for _, o := range t.options {
+		if o.Name != u.Check.Name && o.Name != "tls" {
+			return fmt.Errorf("%s: options of another check; %s:// is checked by %s", o.Name, u.Scheme.Name, u.Check.Name)
 		}
 	}
 	if err := pl.prepareCommon(); err != nil {
-		return pl, err
+		return err
 	}
 	if pl.common.socket != "" && !r.AllowFiles {
-		return pl, errors.New("connect: a socket file needs --allow-files")
+		return errors.New("connect: a socket file needs --allow-files")
 	}
 	if pl.jury, err = r.juries.of(u.Check, t.Expect, t.Warn); err != nil {
-		return pl, err
+		return err
 	}
-	pl.opt, err = pl.check.decode(t.options[u.Check.Name], &pl.secrets)
-	return pl, err
+	pl.opt, err = pl.check.decode(t.option(u.Check.Name), &pl.secrets)
+	return err
+}
+
+// urls remembers URLs by their text, since the same target comes again and
+// again. Targets from a pipe may bring ever new ones, so it forgets them all
+// when there are too many.
+type urls struct {
+	mu    sync.Mutex
+	known map[urlKey]*catalog.URL
+}
+
+type urlKey struct{ url, check string }
+
+const (
+	maxURLs    = 4096
+	maxURLText = 512 // bytes
+)
+
+func (us *urls) parse(c *catalog.Catalog, url, check string) (*catalog.URL, error) {
+	key := urlKey{url, check}
+	us.mu.Lock()
+	u := us.known[key]
+	us.mu.Unlock()
+	if u != nil {
+		return u, nil
+	}
+	u, err := c.ParseURL(url, check)
+	if err != nil || len(url)+len(check) > maxURLText {
+		return u, err
+	}
+	us.mu.Lock()
+	defer us.mu.Unlock()
+	if us.known == nil || len(us.known) >= maxURLs {
+		us.known = map[urlKey]*catalog.URL{}
+	}
+	us.known[key] = u
+	return u, nil
 }
 
 // permitted refuses what a target from a pipe may not do unless it was allowed
@@ -270,14 +330,14 @@ func (r *Runner) permitted(check string) error {
 }
 
 func (pl *plan) prepareCommon() error {
-	if pl.common = noOptions; pl.Target.common == nil && pl.options["tls"] == nil {
+	if pl.common = noOptions; pl.Target.common == nil && pl.option("tls") == nil {
 		return nil
 	}
 	c, o, can := pl.commons(), new(options), pl.url.Check.Common
 	pl.common = o
 	for _, m := range []struct{ name, value string }{
 		{"resolver", c.Resolver}, {"address", c.Address}, {"connect", c.Connect},
-		{"family", c.Family}, {"source", c.Source}, {"proxy", c.Proxy}, {"tls", string(pl.options["tls"])},
+		{"family", c.Family}, {"source", c.Source}, {"proxy", c.Proxy}, {"tls", string(pl.option("tls"))},
 	} {
 		if m.value != "" && !slices.Contains(can, m.name) {
 			return fmt.Errorf("%s: check %s can't use it", m.name, pl.check.Name)
@@ -328,15 +388,27 @@ func (pl *plan) prepareCommon() error {
 		return fmt.Errorf("resolver: %w", err)
 	}
 	o.tls = &DefaultTLS
-	if raw := pl.options["tls"]; len(raw) > 0 {
-		given := DefaultTLS
-		o.tls = &given
-		if err := tlsField().Decode("tls", raw, o.tls); err != nil {
-			return err
-		}
-		return pl.secrets.resolve("tls", tlsField, o.tls)
+	if raw := pl.option("tls"); len(raw) > 0 {
+		o.tls, err = decodeTLS(raw, &pl.secrets)
 	}
-	return nil
+	return err
+}
+
+var knownTLS decoded
+
+func decodeTLS(raw []byte, s *secrets) (*TLSOptions, error) {
+	if o, ok := knownTLS.get(raw); ok {
+		return o.(*TLSOptions), nil
+	}
+	o := DefaultTLS
+	if err := tlsField().Decode("tls", raw, &o); err != nil {
+		return nil, err
+	}
+	if err := s.resolve("tls", tlsField, &o); err != nil {
+		return nil, err
+	}
+	knownTLS.add(raw, &o)
+	return &o, nil
 }
 
 func parseProxy(s string) (*url.URL, error) {
@@ -361,19 +433,29 @@ type judge struct {
 // same expressions share it.
 type jury struct {
 	judges []judge
-	reads  map[string][]string // by member, the facts in it; nil: the member as a whole
+	reads  []reading
 }
 
-// need says whether a judge reads the member.
-func (j *jury) need(member string) bool {
-	_, ok := j.reads[member]
-	return ok
+// A reading is a member of the result that is judged.
+type reading struct {
+	member string
+	facts  []string // those in it that are; nil: the member as a whole
 }
 
-// needFact says whether a judge reads the fact of a member.
-func (j *jury) needFact(member, fact string) bool {
-	facts, ok := j.reads[member]
-	return ok && (facts == nil || slices.Contains(facts, fact))
+func (j *jury) read(path string) {
+	member, rest, inside := strings.Cut(path, ".")
+	fact, _, _ := strings.Cut(rest, ".")
+	i := slices.IndexFunc(j.reads, func(r reading) bool { return r.member == member })
+	switch {
+	case i < 0 && inside:
+		j.reads = append(j.reads, reading{member, []string{fact}})
+	case i < 0:
+		j.reads = append(j.reads, reading{member, nil})
+	case !inside:
+		j.reads[i].facts = nil
+	case j.reads[i].facts != nil && !slices.Contains(j.reads[i].facts, fact):
+		j.reads[i].facts = append(j.reads[i].facts, fact)
+	}
 }
 
 // juries remembers juries by their expressions. Targets from a pipe may bring
@@ -404,18 +486,10 @@ func (js *juries) of(k *catalog.Check, expect, warn []string) (*jury, error) {
 	if err != nil {
 		return nil, err
 	}
-	j = &jury{judges: judges, reads: map[string][]string{}}
+	j = &jury{judges: judges}
 	for _, g := range judges {
 		for _, path := range g.Paths() {
-			member, rest, inside := strings.Cut(path, ".")
-			fact, _, _ := strings.Cut(rest, ".")
-			facts, seen := j.reads[member]
-			switch {
-			case !inside || seen && facts == nil:
-				j.reads[member] = nil
-			default:
-				j.reads[member] = append(facts, fact)
-			}
+			j.read(path)
 		}
 	}
 	js.mu.Lock()

@@ -191,8 +191,8 @@ func (p *Probe) startTLS(c *Conn, alpn []string) (*Conn, error) {
 	if err := p.verify(&st, cfg.ServerName, c.host == p.URL.Host); err != nil {
 		return nil, err
 	}
-	// the context's end reaches the connection below, which interrupts this one
-	return &Conn{Conn: tc, host: c.host, ctx: c.ctx, p: p, stop: c.stop}, nil
+	// the end of the context interrupts the connection below, and so this one
+	return &Conn{Conn: tc, host: c.host, ctx: c.ctx, p: p}, nil
 }
 
 // TLSState gives the state of a connection that speaks TLS, or nil.
@@ -312,32 +312,78 @@ func tlsFactsOf(st *tls.ConnectionState) *TLSFacts {
 		f.Group = st.CurveID.String()
 	}
 	for _, c := range st.PeerCertificates {
+		x := shownCerts.of(c)
 		f.Chain = append(f.Chain, Certificate{
-			Subject: c.Subject.String(), Issuer: c.Issuer.String(), NotAfter: c.NotAfter,
-			DaysLeft: daysLeft(c.NotAfter), SHA256: fingerprint(c),
+			Subject: x.subject, Issuer: x.issuer, NotAfter: c.NotAfter,
+			DaysLeft: daysLeft(c.NotAfter), SHA256: x.sha256,
 		})
 	}
 	if len(st.PeerCertificates) == 0 {
 		return f
 	}
 	leaf := st.PeerCertificates[0]
-	f.Subject, f.Issuer = leaf.Subject.String(), leaf.Issuer.String()
-	f.Names = slices.Clone(leaf.DNSNames)
-	for _, ip := range leaf.IPAddresses {
-		f.Names = append(f.Names, ip.String())
-	}
-	f.Serial = leaf.SerialNumber.Text(16)
-	f.Key, f.Signature = keyName(leaf.PublicKey), leaf.SignatureAlgorithm.String()
+	x := shownCerts.of(leaf)
+	f.Subject, f.Issuer, f.Names, f.Serial = x.subject, x.issuer, x.names, x.serial
+	f.Key, f.Signature = x.key, x.signature
 	f.NotBefore, f.NotAfter = leaf.NotBefore, leaf.NotAfter
-	f.SHA256 = fingerprint(leaf)
-	spki := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
-	f.Pin = base64.StdEncoding.EncodeToString(spki[:])
+	f.SHA256, f.Pin = x.sha256, x.pin
 	return f
 }
 
-func fingerprint(c *x509.Certificate) string {
+// A shownCert is what is shown of a certificate.
+type shownCert struct {
+	subject, issuer, serial, key, signature, sha256, pin string
+	names                                                []string
+}
+
+func showCert(c *x509.Certificate, sum [sha256.Size]byte) *shownCert {
+	x := &shownCert{
+		subject: c.Subject.String(), issuer: c.Issuer.String(), serial: c.SerialNumber.Text(16),
+		key: keyName(c.PublicKey), signature: c.SignatureAlgorithm.String(), sha256: hex.EncodeToString(sum[:]),
+		names: slices.Clone(c.DNSNames),
+	}
+	for _, ip := range c.IPAddresses {
+		x.names = append(x.names, ip.String())
+	}
+	spki := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	x.pin = base64.StdEncoding.EncodeToString(spki[:])
+	return x
+}
+
+// shownCerts remembers what is shown of certificates by their SHA-256, since
+// the same ones come again and again. It forgets them all when there are too
+// many.
+var shownCerts certMemory
+
+type certMemory struct {
+	mu    sync.Mutex
+	known map[[sha256.Size]byte]*shownCert
+}
+
+const (
+	maxShownCerts = 1024
+	maxShownCert  = 4 << 10 // bytes of a certificate
+)
+
+func (m *certMemory) of(c *x509.Certificate) *shownCert {
 	sum := sha256.Sum256(c.Raw)
-	return hex.EncodeToString(sum[:])
+	m.mu.Lock()
+	x := m.known[sum]
+	m.mu.Unlock()
+	if x != nil {
+		return x
+	}
+	x = showCert(c, sum)
+	if len(c.Raw) > maxShownCert {
+		return x
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.known == nil || len(m.known) >= maxShownCerts {
+		m.known = map[[sha256.Size]byte]*shownCert{}
+	}
+	m.known[sum] = x
+	return x
 }
 
 func keyName(key any) string {

@@ -28,11 +28,18 @@ const seconds = time.Second
 
 // Config is all that the files and flags say.
 type Config struct {
-	Spool      string // "": in memory
-	Silences   string // "": none
-	Recheck    string // "": none
-	StaleAfter time.Duration
-	Hooks      []Hook
+	Spool       string // "": in memory
+	Silences    string // "": none
+	Recheck     string // "": none
+	StaleAfter  time.Duration
+	ForgetAfter time.Duration // 0: never
+	GapAfter    time.Duration // 0: nobody counts results
+	Hooks       []Hook
+	Diagnoses   []Hook // of their rules, only Becomes is used
+
+	DiagnoseWait time.Duration
+
+	given map[string]bool // keys whose zero means something
 }
 
 // A Hook is a command and when to run it.
@@ -76,7 +83,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Load reads the files and the flags of --on, in this order. The error joins
 // all mistakes that were found.
 func Load(files, flags []string, o Options) (*Config, error) {
-	c := &Config{}
+	c := &Config{ForgetAfter: time.Duration(defaults.ForgetAfter), GapAfter: time.Duration(defaults.GapAfter), DiagnoseWait: time.Duration(defaults.DiagnoseWait), given: map[string]bool{}}
 	var errs []error
 	names := map[string]string{}
 	for _, file := range files {
@@ -101,7 +108,7 @@ func Load(files, flags []string, o Options) (*Config, error) {
 func (c *Config) load(file string, o Options, names map[string]string) []error {
 	text, err := os.ReadFile(file)
 	if err == nil && o.Root {
-		err = trusted(file)
+		err = hook.Trusted(file)
 	}
 	if err != nil {
 		return []error{err}
@@ -129,11 +136,15 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 		return errs
 	}
 	var parts struct {
-		Spool      string            `json:"spool"`
-		Silences   string            `json:"silences"`
-		Recheck    string            `json:"recheck"`
-		StaleAfter wire.Duration     `json:"stale_after"`
-		Hook       []json.RawMessage `json:"hook"`
+		Spool       string            `json:"spool"`
+		Silences    string            `json:"silences"`
+		Recheck     string            `json:"recheck"`
+		StaleAfter  wire.Duration     `json:"stale_after"`
+		GapAfter    *wire.Duration    `json:"gap_after"`
+		ForgetAfter *wire.Duration    `json:"forget_after"`
+		Hook        []json.RawMessage `json:"hook"`
+		Diagnose    []json.RawMessage `json:"diagnose"`
+		Wait        *wire.Duration    `json:"diagnose_wait"`
 	}
 	if err := json.Unmarshal(raw, &parts); err != nil {
 		return []error{at("", err)}
@@ -143,6 +154,9 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 			return []error{at("stale_after", errors.New("stale_after has been given by another file"))}
 		}
 		c.StaleAfter = time.Duration(parts.StaleAfter)
+	}
+	if err := errors.Join(c.once("forget_after", parts.ForgetAfter, &c.ForgetAfter), c.once("gap_after", parts.GapAfter, &c.GapAfter), c.once("diagnose_wait", parts.Wait, &c.DiagnoseWait)); err != nil {
+		return []error{at("", err)}
 	}
 	for _, once := range []struct {
 		key, value string
@@ -176,7 +190,22 @@ func (c *Config) load(file string, o Options, names map[string]string) []error {
 			errs = append(errs, at(path, err))
 		}
 	}
-	return errs
+	return append(errs, c.loadDiagnoses(file, parts.Diagnose, lines, o, names)...)
+}
+
+// once takes a time that one file may give.
+func (c *Config) once(key string, value *wire.Duration, to *time.Duration) error {
+	switch {
+	case value == nil:
+		return nil
+	case c.given[key]:
+		return fmt.Errorf("%s has been given by another file", key)
+	case *value < 0:
+		return fmt.Errorf("%s: must not be negative", key)
+	}
+	c.given[key] = true
+	*to = time.Duration(*value)
+	return nil
 }
 
 // A keyError is a mistake in the value of a key.
@@ -234,6 +263,9 @@ func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]str
 		h.When, err = expr.Compile(k.When, catalog.Load().Env())
 		fail("when", err)
 	}
+	fail("quorum", quorum(&h.Rule, k.Quorum))
+	fail("members", members(&h.Rule, k.Members))
+	fail("common_cause", commonCause(&h.Rule, k.CommonCause))
 	h.Group = time.Duration(k.Group)
 	if k.Input == string(hook.Stream) && (k.Group > 0 || k.Answers) {
 		fail("input", errors.New("group and answers do not go with a stream"))
@@ -263,8 +295,8 @@ func (c *Config) add(k hookKeys, dir, at string, o Options, names map[string]str
 		fail("command", err)
 	} else {
 		h.Command.Argv = append([]string{path}, k.Command[1:]...)
-		if o.Root {
-			fail("command", trusted(path))
+		if h.Command.Guard = o.Root; o.Root {
+			fail("command", hook.Trusted(path))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.Env)) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,6 +24,7 @@ type Silence struct {
 	Hooks    []string
 	Incident string
 	Reason   string
+	By       string
 }
 
 // Covers reports whether the silence may concern the hook and the name now;
@@ -45,6 +47,9 @@ func LoadSilences(dir string) ([]Silence, error) {
 	var errs []error
 	for _, path := range paths {
 		s, err := loadSilence(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it has been removed meanwhile
+		}
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -73,7 +78,7 @@ func loadSilence(path string) (Silence, error) {
 	if err := field.Decode("", raw, &k); err != nil {
 		return fail(0, err)
 	}
-	s := Silence{File: path, From: k.From, Until: k.Until, Names: k.Names, Hooks: k.Hooks, Incident: k.Incident, Reason: k.Reason}
+	s := Silence{File: path, From: k.From, Until: k.Until, Names: k.Names, Hooks: k.Hooks, Incident: k.Incident, Reason: k.Reason, By: k.By}
 	if k.When != "" {
 		if s.When, err = expr.Compile(k.When, catalog.Load().Env()); err != nil {
 			return fail(line(places(text), "when"), fmt.Errorf("when: %w", err))

@@ -39,6 +39,7 @@ type Command struct {
 	Timeout time.Duration // then SIGTERM to its process group
 	Grace   time.Duration // and after this SIGKILL
 	Sandbox Sandbox
+	Guard   bool // Argv[0] must be Trusted whenever it is started
 	Answers bool // what it prints on standard output is for us
 }
 
@@ -161,7 +162,7 @@ func (c *Command) Run(stop *Stop, env []string, line []byte) Outcome {
 	} else {
 		s.stdin = in
 	}
-	p, err := launchIn(s)
+	p, err := begin(s)
 	if err != nil {
 		return notStarted(err)
 	}

@@ -71,7 +71,7 @@ func (p *Process) start(env []string) error {
 	}
 	defer r.Close()
 	c := p.Command
-	p.p, err = launchIn(&spec{command: c, env: slices.Concat(c.environ(), env, c.Env), stdin: r})
+	p.p, err = begin(&spec{command: c, env: slices.Concat(c.environ(), env, c.Env), stdin: r})
 	if err != nil {
 		w.Close()
 		return err

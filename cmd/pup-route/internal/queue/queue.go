@@ -16,6 +16,7 @@ type Job[T any] struct {
 	Size    int       // bytes that it holds in memory
 	Attempt int       // counts from 1 when it runs
 	After   time.Time // it does not start before
+	Held    bool      // it does not start before Release
 	Load    T
 
 	lane *lane[T]
@@ -109,6 +110,9 @@ func (q *Queue[T]) Add(j *Job[T]) {
 // next lets the first job of a lane start, or wait for its time.
 func (q *Queue[T]) next(l *lane[T]) {
 	l.ran = false
+	if l.jobs[0].Held {
+		return
+	}
 	if l.at = l.jobs[0].After; l.at.IsZero() {
 		l.hook.ready = append(l.hook.ready, l)
 	} else {
@@ -116,9 +120,20 @@ func (q *Queue[T]) next(l *lane[T]) {
 	}
 }
 
-// Behind returns the jobs that wait behind a job that runs, n at most.
+// Release lets a job start that was held.
+func (q *Queue[T]) Release(j *Job[T]) {
+	if j.Held = false; j.lane != nil && j.lane.jobs[0] == j {
+		q.next(j.lane)
+	}
+}
+
+// Behind returns the jobs that wait behind a job that runs and are not held,
+// n at most.
 func (q *Queue[T]) Behind(j *Job[T], n int) []*Job[T] {
 	jobs := j.lane.jobs[1:]
+	if i := slices.IndexFunc(jobs, func(j *Job[T]) bool { return j.Held }); i >= 0 {
+		jobs = jobs[:i]
+	}
 	return slices.Clone(jobs[:min(n, len(jobs))])
 }
 

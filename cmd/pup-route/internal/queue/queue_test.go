@@ -143,3 +143,35 @@ func TestRandom(t *testing.T) {
 		}
 	}
 }
+
+// TestHeld: a held job keeps its lane, not others, until it is released, and
+// only then its time counts.
+func TestHeld(t *testing.T) {
+	q := New[int](10)
+	q.SetLimit("a", 10)
+	held := &Job[int]{Hook: "a", Key: "x", Load: 2, Held: true}
+	later := &Job[int]{Hook: "a", Key: "z", Load: 5, Held: true, After: start.Add(time.Minute)}
+	add(q, "a", "x", 1)
+	q.Add(held)
+	add(q, "a", "x", 3)
+	add(q, "a", "y", 4)
+	q.Add(later)
+	first := take(t, q, start, "a/x 1 #1")
+	if behind := q.Behind(first, 10); len(behind) != 0 {
+		t.Errorf("%d jobs are gathered past one that is held", len(behind))
+	}
+	q.Done(first, 0)
+	q.Done(take(t, q, start, "a/y 4 #1"), 0)
+	q.Hurry(true)
+	take(t, q, start, "nothing")
+	if q.Ready() || !q.Next().IsZero() {
+		t.Errorf("ready %v, next %v", q.Ready(), q.Next())
+	}
+	q.Release(held)
+	q.Done(take(t, q, start, "a/x 2 #1"), 0)
+	q.Done(take(t, q, start, "a/x 3 #1"), 0)
+	q.Release(later)
+	take(t, q, start, "nothing")
+	take(t, q, start.Add(time.Minute), "a/z 5 #1")
+	q.Release(&Job[int]{Held: true}) // not queued yet
+}

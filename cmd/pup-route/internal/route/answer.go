@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -18,9 +16,10 @@ import (
 
 // An answer is what a hook may ask of us.
 type answer struct {
-	Acknowledge wire.Duration `json:"acknowledge"`
-	Silence     wire.Duration `json:"silence"`
-	Recheck     bool          `json:"recheck"`
+	Acknowledge wire.Duration     `json:"acknowledge"`
+	Silence     wire.Duration     `json:"silence"`
+	Recheck     bool              `json:"recheck"`
+	Label       map[string]string `json:"label"`
 }
 
 // answered does what a hook asks for in the last line that it printed.
@@ -34,8 +33,12 @@ func (r *router) answered(j *spool.Job, printed []byte) {
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
 	err := d.Decode(&a)
+	incident, vantage := about(j)
+	if err == nil && len(a.Label) > 0 {
+		err = r.label(j.Name, vantage, a.Label)
+	}
 	if err == nil && a.Acknowledge > 0 {
-		err = r.silence(j, "ack-"+incidentOf(j), time.Duration(a.Acknowledge), true)
+		err = r.silence(j, "ack-"+incident, time.Duration(a.Acknowledge), true)
 	}
 	if err == nil && a.Silence > 0 {
 		err = r.silence(j, "hook-"+j.ID, time.Duration(a.Silence), false)
@@ -48,15 +51,19 @@ func (r *router) answered(j *spool.Job, printed []byte) {
 	}
 }
 
-// incidentOf is the incident of a job; "" if it has none.
-func incidentOf(j *spool.Job) (incident string) {
+// about says which incident a job is about, and which vantage sees it; ""
+// if there is none.
+func about(j *spool.Job) (incident, vantage string) {
 	_ = ndjson.Members(j.Event, func(key, value []byte) error { // ours, so it is valid
-		if string(key) == "incident" {
+		switch string(key) {
+		case "incident":
 			incident = string(plain(value))
+		case "vantage":
+			vantage = string(plain(value))
 		}
 		return nil
 	})
-	return incident
+	return incident, vantage
 }
 
 // silence makes a silence of an answer: a file where there is a directory for
@@ -64,7 +71,7 @@ func incidentOf(j *spool.Job) (incident string) {
 func (r *router) silence(j *spool.Job, name string, d time.Duration, ack bool) error {
 	s := config.Silence{File: name + ".toml", Until: r.clock.now().Add(d), Names: []string{j.Name}, Reason: "by hook " + j.Hook}
 	if ack {
-		if s.Incident = incidentOf(j); s.Incident == "" {
+		if s.Incident, _ = about(j); s.Incident == "" {
 			return errors.New("there is no incident to acknowledge")
 		}
 	}
@@ -72,12 +79,8 @@ func (r *router) silence(j *spool.Job, name string, d time.Duration, ack bool) e
 		r.silences.own = append(r.silences.own, s)
 		return nil
 	}
-	text := fmt.Sprintf("until = %s\nreason = %q\nnames = [%s]\n", s.Until.UTC().Format(time.RFC3339), s.Reason, ndjson.AppendString(nil, j.Name))
-	if ack {
-		text += fmt.Sprintf("incident = %q\n", s.Incident)
-	}
 	r.silences.looked = time.Time{}
-	return os.WriteFile(filepath.Join(r.Config.Silences, s.File), []byte(text), 0o644)
+	return config.WriteSilence(r.Config.Silences, &s)
 }
 
 // recheck asks pup-sched to have a name checked at once. Nothing is waited

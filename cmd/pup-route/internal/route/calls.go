@@ -23,6 +23,7 @@ const program = "pup-route"
 type call struct {
 	hook *config.Hook
 	job  *spool.Job
+	bare []byte              // the event without what diagnose commands found, while that is waited for
 	more []*queue.Job[*call] // gathered with it, while it runs
 }
 
@@ -44,6 +45,14 @@ func (r *router) event(e *state.Event) {
 		r.add(line)
 		return
 	}
+	t := r.troubleOf(e)
+	bare := line
+	if t != nil {
+		bare = t.labeled(line)
+		if line = bare; tells(e.Kind) {
+			line = t.attach(bare, unfinished)
+		}
+	}
 	key := e.Name + "\x00" + e.Vantage
 	if h.Command.Input == hook.Stream || h.Group > 0 {
 		key = ""
@@ -54,7 +63,11 @@ func (r *router) event(e *state.Event) {
 			r.fail("write the spool", err)
 		}
 	}
-	r.pending = append(r.pending, r.queued(h, j))
+	q := r.queued(h, j)
+	if t != nil && t.awaited(e.Kind) {
+		r.hold(t, q, bare)
+	}
+	r.pending = append(r.pending, q)
 }
 
 func (r *router) queued(h *config.Hook, j *spool.Job) *queue.Job[*call] {
@@ -116,6 +129,9 @@ func (r *router) done(e ended, now phase) {
 	if e.outcome.Err == nil {
 		if c.hook.Command.Answers {
 			r.answered(j, e.outcome.Answer)
+			for _, m := range c.more {
+				r.answered(m.Load.job, e.outcome.Answer)
+			}
 		}
 		r.gone(e.job)
 		return
@@ -134,7 +150,7 @@ func (r *router) done(e ended, now phase) {
 	case wall.Sub(j.Created) >= c.hook.RetryFor:
 		r.dead(e.job, fmt.Sprintf("%s; given up after %v and %d attempts", j.Reason, wall.Sub(j.Created).Round(time.Second), j.Attempts))
 	case r.spool == nil && now != reading:
-		r.dead(e.job, j.Reason)
+		r.dead(e.job, j.Reason+"; given up: the input has ended, and there is no spool to keep it in")
 	default:
 		delay := again(c.hook, wall.Sub(j.Created))
 		j.After = wall.Add(delay).UTC()
@@ -143,7 +159,11 @@ func (r *router) done(e ended, now phase) {
 				r.fail("write the spool", err)
 			}
 		}
-		r.report(j, fmt.Sprintf("%s; attempt %d follows in %v", j.Reason, j.Attempts+1, delay.Round(time.Millisecond)))
+		kept := ""
+		if r.spool == nil {
+			kept = ", if pup-route still runs: there is no spool"
+		}
+		r.report(j, fmt.Sprintf("%s; attempt %d follows in %v%s", j.Reason, j.Attempts+1, delay.Round(time.Millisecond), kept))
 		r.queue.Again(e.job, j.After)
 	}
 }

@@ -34,10 +34,39 @@ func appendEvent(dst []byte, hook string, e *state.Event, now time.Time) []byte 
 	if e.Vantage != "" {
 		dst = ndjson.AppendString(append(dst, `,"vantage":`...), e.Vantage)
 	}
+	if e.Reason != "" {
+		dst = append(append(append(dst, `,"reason":"`...), e.Reason...), '"')
+	}
+	if e.Seen != nil {
+		dst = appendViews(append(dst, `,"vantages":[`...), "vantage", e.Seen)
+	}
+	if w := e.Whole; w != nil {
+		if w.Cause {
+			dst = ndjson.AppendString(append(dst, `,"cause":`...), e.Name)
+		}
+		dst = appendViews(append(dst, `,"members":[`...), "name", w.Members)
+		dst = strconv.AppendInt(append(dst, `,"total":`...), int64(w.Total), 10)
+	}
 	dst = append(append(dst, `,"job":"`...), e.Job...)
-	dst = append(append(dst, `","hook":"`...), hook...)
-	dst = append(append(dst, `","result":`...), e.Line...)
+	dst = append(append(append(dst, `","hook":"`...), hook...), '"')
+	if len(e.Line) > 0 {
+		dst = append(append(dst, `,"result":`...), e.Line...)
+	}
 	return append(dst, '}')
+}
+
+// appendViews appends the items of a list of names and their statuses, and its
+// end.
+func appendViews(dst []byte, key string, views []state.View) []byte {
+	for i, v := range views {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(append(dst, `{"`...), key...)
+		dst = ndjson.AppendString(append(dst, `":`...), v.Vantage)
+		dst = append(append(append(dst, `,"status":"`...), v.Status.String()...), `"}`...)
+	}
+	return append(dst, ']')
 }
 
 // safe are the names that may stand in an environment. A name comes with the

@@ -51,7 +51,10 @@ func (r *router) look() {
 
 // gate says why a hook must not hear of a problem now.
 func (r *router) gate(q state.Question) (reason string, again time.Time) {
-	hook := r.Config.Hooks[q.Rule].Name
+	return r.gateFor(r.Config.Hooks[q.Rule].Name, q)
+}
+
+func (r *router) gateFor(hook string, q state.Question) (reason string, again time.Time) {
 	for _, s := range slices.Concat(r.silences.all, r.silences.own) {
 		if s.Covers(hook, q.Name, q.Incident, q.Now) && (s.When == nil || r.holds(s.When, q.Line)) {
 			return strings.TrimSuffix("silenced by "+filepath.Base(s.File)+": "+s.Reason, ": "), q.Now.Add(silencesEvery)

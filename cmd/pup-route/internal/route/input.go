@@ -40,6 +40,17 @@ func (r *router) inputLost(why string, now time.Time) {
 	}
 }
 
+// removed takes in that a target has left the configuration of pup-sched.
+func (r *router) removed(now time.Time) {
+	at := r.fields.moment()
+	if at.IsZero() {
+		at = now
+	}
+	if name := plain(r.fields.name); len(name) > 0 {
+		r.table.Remove(name, at, now)
+	}
+}
+
 // inputLine is what stands for a result in an event about the input.
 func (r *router) inputLine(status, why string, now time.Time) []byte {
 	b := append(r.buf[:0], `{"v":1,"type":"result","name":"input","check":"`+program+`","status":"`...)

@@ -60,12 +60,12 @@ func (in *intake) run(src source, r *ndjson.Reader) {
 // add reads one line.
 func (b *batch) add(r *ndjson.Reader) {
 	line, err := r.Next()
-	if bad, ok := errors.AsType[*ndjson.LineError](err); ok {
-		b.lines = append(b.lines, lineAt{no: bad.No, err: bad})
-		return
-	}
 	if err != nil {
-		b.end = err
+		if bad, ok := errors.AsType[*ndjson.LineError](err); ok {
+			b.lines = append(b.lines, lineAt{no: bad.No, err: bad})
+		} else {
+			b.end = err
+		}
 		return
 	}
 	l := lineAt{no: line.No, raw: len(b.buf)}

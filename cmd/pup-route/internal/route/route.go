@@ -16,6 +16,7 @@ import (
 	"pup/cmd/internal/ndjson"
 	"pup/cmd/internal/wire"
 	"pup/cmd/pup-route/internal/config"
+	"pup/cmd/pup-route/internal/gap"
 	"pup/cmd/pup-route/internal/hook"
 	"pup/cmd/pup-route/internal/queue"
 	"pup/cmd/pup-route/internal/spool"
@@ -75,6 +76,9 @@ type router struct {
 	ready   bool      // the first line has come
 	beatDue time.Time // when the input is lost, unless a beat comes; zero: there are no beats
 
+	diagnosis
+	gaps     *gap.Tracker
+	missing  []gap.Gap // not told yet
 	silences silences
 	said     map[string]string // why hooks were not called, in a dry run
 }
@@ -97,10 +101,14 @@ func Run(in io.Reader, out, errs io.Writer, o Options) (Summary, error) {
 		ended:   make(chan ended),
 		stream:  map[string]*hook.Process{},
 		worst:   wire.Up,
+
+		diagnosis: newDiagnosis(),
+		gaps:      gap.New(o.Config.GapAfter),
 	}
-	r.fields.take = r.fields.member
+	r.fields.take, r.fields.rhythm, r.fields.limit = r.fields.member, &span{}, &span{}
 	r.table = state.New(r.event, r.noted)
 	r.table.Gate = r.gate
+	r.table.Follower = (*follower)(r)
 	if o.DryRun {
 		r.said = map[string]string{}
 		r.table.Why = r.why
@@ -111,6 +119,7 @@ func Run(in io.Reader, out, errs io.Writer, o Options) (Summary, error) {
 	if err != nil {
 		return Summary{}, err
 	}
+	r.table.Resume(r.clock.now())
 	r.loop(newIntake(src, o.MaxLine))
 	for _, p := range r.stream {
 		r.closing.Go(p.Close)
@@ -156,8 +165,15 @@ func (r *router) use(c *config.Config) {
 			r.log.printf("hook %s: %v; it runs without", h.Name, h.Lacks)
 		}
 	}
+	for i := range c.Diagnoses {
+		if d := &c.Diagnoses[i]; d.Lacks != nil {
+			r.log.printf("diagnose %s: %v; it runs without", d.Name, d.Lacks)
+		}
+	}
 	r.Config = c
+	r.table.ForgetAfter = c.ForgetAfter
 	r.table.SetRules(rules, c.StaleAfter, moved)
+	r.gaps.SetPatience(c.GapAfter)
 	r.silences.looked = time.Time{}
 	r.look()
 }
@@ -193,6 +209,9 @@ func (r *router) process(h *config.Hook) *hook.Process {
 
 // holds evaluates when. What can't be told does not hold.
 func (r *router) holds(when *expr.Expr, line []byte) bool {
+	if len(line) == 0 {
+		return false
+	}
 	if r.varsOf != &line[0] {
 		vars, err := expr.Vars(line)
 		if err != nil {
@@ -224,7 +243,7 @@ func (r *router) loop(in *intake) {
 		over = time.After(r.Grace)
 	}
 	r.start()
-	for now == reading || r.queue.Running() > 0 || now == draining && (r.queue.Ready() || r.taken != nil) {
+	for now == reading || r.queue.Running() > 0 || r.examining() || now == draining && (r.queue.Ready() || r.taken != nil || r.holding()) {
 		r.clock.tick(r.Wall())
 		timer.Reset(r.wait(now))
 		from := in.batches
@@ -237,6 +256,8 @@ func (r *router) loop(in *intake) {
 			r.take(b)
 		case e := <-r.ended:
 			r.done(e, now)
+		case e := <-r.examined:
+			r.found(e)
 		case <-timer.C:
 			r.clock.tick(r.Wall())
 			r.tick(now)
@@ -249,6 +270,7 @@ func (r *router) loop(in *intake) {
 				halt()
 			default:
 				r.stop.Kill()
+				r.abandon(true)
 			}
 		case <-over:
 			r.stop.Ask()
@@ -264,7 +286,11 @@ func (r *router) loop(in *intake) {
 		if r.failure != nil && now != stopping {
 			halt()
 		}
+		if now == stopping || now == draining && !r.holding() {
+			r.abandon(false)
+		}
 		if now != stopping {
+			r.examine()
 			if r.hurry { // what failed and is kept stays for the next run
 				r.queue.Hurry(r.spool == nil)
 			}
@@ -302,12 +328,16 @@ func (r *router) wait(now phase) time.Duration {
 	if r.Config.Silences != "" {
 		d = min(d, silencesEvery)
 	}
+	if now != stopping && r.holding() {
+		d = min(d, r.awaiting[0].until.Sub(r.Wall()))
+	}
 	return max(0, d)
 }
 
 // tick does what is due.
 func (r *router) tick(now phase) {
 	r.look()
+	r.overdue()
 	if now == reading && !r.DryRun {
 		r.advance(r.clock.now())
 	}
@@ -324,6 +354,9 @@ func (r *router) finish(err error) {
 	if err != io.EOF {
 		r.fail("read the input", err)
 	}
+	r.varsOf = nil
+	r.table.Conclude(r.clock.now())
+	r.missing = append(r.missing, r.gaps.Due(r.clock.now(), true)...)
 	if !r.DryRun {
 		r.inputLost("the input has ended", r.clock.now())
 	}
@@ -379,6 +412,8 @@ func (r *router) reload() {
 		return
 	}
 	r.use(c)
+	r.varsOf = nil
+	r.table.Resume(r.clock.now())
 }
 
 // leave says which events were not dealt with.

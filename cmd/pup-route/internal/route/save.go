@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,6 +23,8 @@ func (r *router) open(in io.Reader) (source, error) {
 		return nil, err
 	}
 	r.spool = s
+	r.gaps.Resume(r.clock.now())
+	r.sweep()
 	for _, j := range s.Jobs() {
 		r.reopen(j)
 	}
@@ -71,11 +74,23 @@ func (c *recovery) Note(n state.Note)   { c.r.table.Apply(n) }
 
 func (c *recovery) Result(line []byte, clock, wall time.Time) {
 	r := c.r
-	if r.fields.scan(line) != nil || r.fields.result(&r.result, line, true) != nil {
+	if r.fields.scan(line) != nil || r.fields.result(&r.result, line, true, true) != nil {
 		return // it was fine when it was accepted
 	}
 	r.clock.base, r.clock.set = clock, wall
+	r.numbered(clock)
 	r.table.Replay(&r.result, clock)
+}
+
+func (c *recovery) Kept(key string, value []byte) error {
+	kind, rest, _ := strings.Cut(key, "\x00")
+	switch kind {
+	case keptGaps:
+		return c.r.gaps.Restore(rest, value)
+	case keptTrouble:
+		return c.r.recall(rest, value)
+	}
+	return nil // of a newer version
 }
 
 // noted is called by the state when what a hook has been told changes.
@@ -100,6 +115,7 @@ func (r *router) save() bool {
 		err = r.spool.Write()
 	}
 	if err == nil && r.spool.Full() {
+		r.keepGaps(r.gaps.All())
 		// Without space or a descriptor for a new journal the old one goes on.
 		if err = r.spool.Rotate(r.table.Names); spool.IsFull(err) || errors.Is(err, syscall.EMFILE) {
 			err = nil

@@ -15,9 +15,10 @@ import (
 // fields are the members of a line that pup-route looks at, as they stand
 // there. They are scanned in one pass and nothing else is decoded.
 type fields struct {
-	typ, v, name, url, status, time, run, every, everyMS, timeout, vantage []byte
+	typ, v, name, url, status, time, due, run, every, everyMS, timeout, vantage, series, seq, emitted, probe []byte
 
-	take func(key, value []byte) error // member, made once
+	take          func(key, value []byte) error // member, made once
+	rhythm, limit *span                         // what every and timeout were last
 }
 
 func (f *fields) member(key, value []byte) error {
@@ -34,6 +35,8 @@ func (f *fields) member(key, value []byte) error {
 		f.status = value
 	case "time":
 		f.time = value
+	case "due":
+		f.due = value
 	case "run":
 		f.run = value
 	case "every":
@@ -44,13 +47,21 @@ func (f *fields) member(key, value []byte) error {
 		f.timeout = value
 	case "vantage":
 		f.vantage = value
+	case "series":
+		f.series = value
+	case "seq":
+		f.seq = value
+	case "emitted":
+		f.emitted = value
+	case "probe":
+		f.probe = value
 	}
 	return nil
 }
 
 // scan reads a line; an error means that it is no JSON object.
 func (f *fields) scan(text []byte) error {
-	*f = fields{take: f.take}
+	*f = fields{take: f.take, rhythm: f.rhythm, limit: f.limit}
 	return ndjson.Members(text, f.take)
 }
 
@@ -65,7 +76,7 @@ func (f *fields) is(typ string) bool {
 
 // result fills r from a result line; an error means that the line is valid
 // JSON but no result.
-func (f *fields) result(r *state.Result, text []byte, every bool) error {
+func (f *fields) result(r *state.Result, text []byte, every, due bool) error {
 	if f.v != nil {
 		if v, err := strconv.Atoi(string(f.v)); err != nil || v > wire.Version {
 			return fmt.Errorf("format version %.20s is newer than this program; update pup-route", f.v)
@@ -82,13 +93,19 @@ func (f *fields) result(r *state.Result, text []byte, every bool) error {
 	if len(r.Name) > maxName || len(r.Vantage) > maxName {
 		return fmt.Errorf("the name is longer than %d bytes", maxName)
 	}
+	if bytes.IndexByte(r.Vantage, 0) >= 0 {
+		return errors.New("the vantage holds a zero byte")
+	}
 	var ok bool
 	if r.Status, ok = state.ParseStatus(plain(f.status)); !ok {
 		return fmt.Errorf("a result whose status is %.40s; want up, degraded, down or unknown", orNone(f.status))
 	}
 	if every {
-		r.Every = span(f.every, 0)
-		r.Timeout = span(f.timeout, defaultTimeout)
+		r.Every = f.rhythm.of(f.every, 0)
+		r.Timeout = f.limit.of(f.timeout, defaultTimeout)
+	}
+	if due {
+		r.Due = instant(f.due)
 	}
 	return nil
 }
@@ -96,11 +113,25 @@ func (f *fields) result(r *state.Result, text []byte, every bool) error {
 // defaultTimeout is that of a target that does not say one.
 const defaultTimeout = 10 * time.Second
 
-func span(value []byte, absent time.Duration) time.Duration {
-	if d, err := wire.ParseDuration(string(plain(value))); err == nil {
-		return time.Duration(d)
+// A span is a duration as it stands in a line. Most lines have that of the
+// one before, so it is not read again.
+type span struct {
+	text  []byte
+	value time.Duration
+}
+
+func (s *span) of(text []byte, absent time.Duration) time.Duration {
+	if text == nil {
+		return absent
 	}
-	return absent
+	if !bytes.Equal(text, s.text) {
+		d, err := wire.ParseDuration(string(plain(text)))
+		if err != nil {
+			d = wire.Duration(absent)
+		}
+		s.text, s.value = append(s.text[:0], text...), time.Duration(d)
+	}
+	return s.value
 }
 
 // maxName bounds what is remembered of a name.
@@ -130,8 +161,10 @@ func plain(value []byte) []byte {
 }
 
 // moment reads the time of a result; the zero time if it has none.
-func (f *fields) moment() (t time.Time) {
-	if text := plain(f.time); text != nil {
+func (f *fields) moment() time.Time { return instant(f.time) }
+
+func instant(value []byte) (t time.Time) {
+	if text := plain(value); text != nil {
 		if err := t.UnmarshalText(text); err != nil {
 			return time.Time{}
 		}

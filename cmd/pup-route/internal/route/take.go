@@ -36,10 +36,14 @@ func (r *router) accept(l *lineAt, raw, text []byte, known bool) {
 	if !r.fields.is(wire.TypeResult) {
 		now := r.clock.observe(r.fields.moment())
 		r.advance(now)
+		if r.fields.is(wire.TypeRemoved) {
+			r.removed(now)
+		}
+		r.sent(now)
 		r.heard(now)
 		return
 	}
-	if err := r.fields.result(&r.result, text, r.table.HearsStale()); err != nil {
+	if err := r.fields.result(&r.result, text, r.table.HearsEvery(), r.table.HearsDue()); err != nil {
 		l.err = &ndjson.LineError{No: l.no, Line: raw, Err: err}
 		return
 	}
@@ -52,6 +56,7 @@ func (r *router) accept(l *lineAt, raw, text []byte, known bool) {
 	if r.spool != nil {
 		r.spool.Result(text, now, r.clock.wall)
 	}
+	r.numbered(now)
 	r.table.Observe(&r.result, now)
 	if !r.ready || r.beatDue.IsZero() && r.table.HearsInput() {
 		r.heard(now)
@@ -61,6 +66,9 @@ func (r *router) accept(l *lineAt, raw, text []byte, known bool) {
 // next is when something is due if no line comes.
 func (r *router) next() time.Time {
 	next := r.table.Next()
+	if due := r.gaps.Next(); !due.IsZero() && (next.IsZero() || due.Before(next)) {
+		next = due
+	}
 	if !r.beatDue.IsZero() && (next.IsZero() || r.beatDue.Before(next)) {
 		return r.beatDue
 	}
@@ -76,6 +84,7 @@ func (r *router) advance(now time.Time) {
 		}
 		r.varsOf = nil
 		r.table.Advance(next)
+		r.missing = append(r.missing, r.gaps.Due(next, false)...)
 		if !r.beatDue.IsZero() && !r.beatDue.After(next) {
 			r.inputLost("no beat of pup-sched has come for "+strconv.Itoa(missedBeats)+" times as long as it should take", next)
 		}
@@ -96,9 +105,11 @@ func (r *router) settle() *batch {
 	for _, j := range r.pending {
 		r.queue.Add(j)
 	}
+	r.admit()
 	clear(r.pending)
 	r.pending = r.pending[:0]
 	r.taken = nil
+	r.tellGaps()
 	return b
 }
 

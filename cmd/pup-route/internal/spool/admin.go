@@ -18,28 +18,40 @@ type nobody struct{}
 func (nobody) Name(state.Memory) {}
 func (nobody) Note(state.Note)   {}
 
+func (nobody) Kept(string, []byte) error { return nil }
+
 func (nobody) Result([]byte, time.Time, time.Time) {}
 
 // List returns the jobs that are open and those that were put aside. It only
 // reads, so a pup-route may have the spool meanwhile.
 func List(dir string) (open, dead []*Job, err error) {
-	found, _, err := numbers(dir)
+	s, err := read(dir, nobody{})
 	if err != nil {
 		return nil, nil, err
 	}
-	s := &Spool{dir: dir, jobs: map[string]*Job{}}
-	if len(found) > 0 {
-		path := s.path(found[len(found)-1])
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return nil, nil, err
-		}
-		if err := s.replay(text, nobody{}); err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", path, err)
-		}
-	}
 	dead, err = Dead(dir)
 	return s.Jobs(), dead, err
+}
+
+// read tells h what the newest journal in dir says.
+func read(dir string, h Handler) (*Spool, error) {
+	found, _, err := numbers(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Spool{dir: dir, jobs: map[string]*Job{}, kept: map[string][]byte{}}
+	if len(found) == 0 {
+		return s, nil
+	}
+	path := s.path(found[len(found)-1])
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.replay(text, h); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
 }
 
 // A Request asks for a job to be tried again, or to be dropped.

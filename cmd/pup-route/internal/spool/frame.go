@@ -20,7 +20,9 @@ const (
 	kindNote   = 'N' // JSON: what a hook has been told of a name
 	kindName   = 'S' // JSON, newline, line: the memory of a name, at the start of a journal
 	kindJob    = 'J' // JSON, newline, event: a job
+	kindEvent  = 'E' // JSON identifier, newline, event: in place of what a job had
 	kindRetry  = 'R' // JSON: a job runs again later
+	kindKept   = 'K' // JSON key, newline, value; no value: forgotten
 	kindDone   = 'D' // the identifier of a job that is no more
 	kindCommit = 'C' // how much input the batch took, uint64, and its crc32c
 )

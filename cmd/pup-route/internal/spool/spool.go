@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,6 +52,7 @@ type Handler interface {
 	Name(state.Memory)                         // from the snapshot
 	Result(line []byte, clock, wall time.Time) // was accepted
 	Note(state.Note)                           // a hook was told something
+	Kept(key string, value []byte) error       // was kept; no value: is forgotten
 }
 
 // A Spool is an open spool. It is not for concurrent use.
@@ -64,6 +66,7 @@ type Spool struct {
 	buf      []byte
 	jobs     map[string]*Job
 	order    []*Job // as they came, among them some that are no more
+	kept     map[string][]byte
 	input    uint64 // bytes that the last commit took
 	inputCRC uint32
 	dirty    bool // written and not synced
@@ -83,7 +86,7 @@ func Open(dir string, h Handler) (*Spool, error) {
 	} else if st.Mode().Perm()&0o022 != 0 {
 		return nil, fmt.Errorf("spool %s may be written by others: chmod go-w it", dir)
 	}
-	s := &Spool{dir: dir, jobs: map[string]*Job{}}
+	s := &Spool{dir: dir, jobs: map[string]*Job{}, kept: map[string][]byte{}}
 	if err := s.take(); err != nil {
 		return nil, err
 	}
@@ -305,6 +308,23 @@ func (s *Spool) apply(kind byte, payload []byte, h Handler) error {
 		}
 		j.Event = line
 		s.add(&j)
+	case kindEvent:
+		var id string
+		line, err := split(payload, &id)
+		if err != nil {
+			return err
+		}
+		if j := s.jobs[id]; j != nil {
+			j.Event = line
+		}
+	case kindKept:
+		var key string
+		value, err := split(payload, &key)
+		if err != nil {
+			return err
+		}
+		s.keep(key, value)
+		return h.Kept(key, value)
 	case kindRetry:
 		var r retry
 		if err := json.Unmarshal(payload, &r); err != nil {
@@ -366,6 +386,36 @@ var newline = []byte("\n")
 func split(payload []byte, v any) (line []byte, err error) {
 	head, line, _ := bytes.Cut(payload, newline)
 	return bytes.Clone(line), json.Unmarshal(head, v)
+}
+
+// Keep adds a value to the batch that is to be remembered under the key, also
+// by later journals; no value: it is forgotten.
+func (s *Spool) Keep(key string, value []byte) error {
+	b, err := json.Marshal(key)
+	if err != nil {
+		return err
+	}
+	s.keep(key, value)
+	s.buf = appendFrame(s.buf, kindKept, b, newline, value)
+	return nil
+}
+
+func (s *Spool) keep(key string, value []byte) {
+	if len(value) == 0 {
+		delete(s.kept, key)
+		return
+	}
+	s.kept[key] = value
+}
+
+// Event notes that the job has another event line.
+func (s *Spool) Event(j *Job) error {
+	b, err := json.Marshal(j.ID)
+	if err != nil {
+		return err
+	}
+	s.buf = appendFrame(s.buf, kindEvent, b, newline, j.Event)
+	return nil
 }
 
 // Retry notes that the job runs again.
@@ -512,6 +562,9 @@ func (s *Spool) snapshot(f *os.File, names func(func(*state.Memory))) (size int6
 	put([]byte(header))
 	if names != nil {
 		names(func(m *state.Memory) { frame(kindName, m, m.Line) })
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.kept)) {
+		frame(kindKept, key, s.kept[key])
 	}
 	for _, j := range s.Jobs() {
 		frame(kindJob, j, j.Event)

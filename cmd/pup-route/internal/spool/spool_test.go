@@ -24,6 +24,10 @@ func (h *heard) Note(n state.Note)   { h.say("note %s %s %v", n.Name, n.Hook, n.
 func (h *heard) Result(line []byte, clock, wall time.Time) {
 	h.say("result %s %v", line, clock.Sub(at))
 }
+func (h *heard) Kept(key string, value []byte) error {
+	h.say("kept %q %q", key, value)
+	return nil
+}
 func (h *heard) say(format string, args ...any) {
 	h.said = append(h.said, fmt.Sprintf(format, args...))
 }
@@ -333,5 +337,55 @@ func TestGoldenFormat(t *testing.T) {
 	}
 	if n, crc := s.Input(); n != 20 || crc != 0xc9e90ce3 {
 		t.Errorf("input %d %x", n, crc)
+	}
+}
+
+func TestKeepsValues(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := open(t, dir)
+	must(t, s.Keep("a\x00\n", []byte("1")))
+	must(t, s.Keep("b", []byte(`{"n":"<&>\n"}`)))
+	must(t, s.Keep("gone", []byte("x")))
+	must(t, s.Keep("gone", nil))
+	must(t, s.Keep("a\x00\n", []byte("2")))
+	must(t, s.Write())
+	must(t, s.Keep("never", []byte("written")))
+	s.Close()
+
+	s, h := open(t, dir)
+	want := []string{`kept "a\x00\n" "1"`, `kept "b" "{\"n\":\"<&>\\n\"}"`, `kept "gone" "x"`, `kept "gone" ""`, `kept "a\x00\n" "2"`}
+	if !reflect.DeepEqual(h.said, want) {
+		t.Errorf("got %q\nwant %q", h.said, want)
+	}
+	must(t, s.Rotate(nil))
+	s.Close()
+	s, h = open(t, dir)
+	defer s.Close()
+	if want := []string{want[4], want[1]}; !reflect.DeepEqual(h.said, want) {
+		t.Errorf("after a new journal got %q\nwant %q", h.said, want)
+	}
+}
+
+func TestEventOfAJobIsReplaced(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := open(t, dir)
+	fill(t, s, 1, 3)
+	j := s.jobs["job1"]
+	j.Event = []byte(`{"n": 1, "found":"<&>"}`)
+	must(t, s.Event(j))
+	must(t, s.Event(&Job{ID: "none", Event: []byte("{}")}))
+	must(t, s.Write())
+	s.Close()
+	for _, what := range []string{"journal", "snapshot"} {
+		s, _ = open(t, dir)
+		jobs := s.Jobs()
+		if got, want := ids(jobs), "job1#0 job2#0 job3#0"; got != want {
+			t.Fatalf("%s: got %s want %s", what, got, want)
+		}
+		if got := string(jobs[0].Event) + string(jobs[1].Event); got != string(j.Event)+`{"n": 2, "t":"<&>"}` {
+			t.Errorf("%s: got %s", what, got)
+		}
+		must(t, s.Rotate(nil))
+		s.Close()
 	}
 }

@@ -20,7 +20,11 @@ type Note struct {
 	Since     int64  `json:"since,omitempty"`
 	Remind    int64  `json:"remind,omitempty"`
 	Reminders int32  `json:"reminders,omitempty"`
-	Trouble   int64  `json:"trouble,omitempty"` // of the name, at the time
+	Trouble   int64  `json:"trouble,omitempty"` // of the name, if no result began it
+	Wait      int64  `json:"wait,omitempty"`    // it is not told by itself
+	Line      []byte `json:"line,omitempty"`    // of several names together: what they show
+	Forgotten bool   `json:"forgotten,omitempty"`
+	Gone      int64  `json:"gone,omitempty"` // the name was removed then
 }
 
 // A Memory is all that is remembered of a name.
@@ -39,57 +43,93 @@ type Memory struct {
 	Runs     [4]uint32   `json:"runs"`
 	Line     []byte      `json:"-"` // the last result, where it is kept
 	Debts    []Note      `json:"debts,omitempty"`
+
+	Missed uint8             `json:"missed,omitempty"`
+	Open   []measure         `json:"open,omitempty"`
+	Values map[string]string `json:"values,omitempty"`
 }
 
 // noted hands on what a hook is told.
-func (t *Table) noted(d *debt, r *Rule, e *entry, closed bool) {
-	if t.note != nil {
-		n := d.note(r.Hook)
-		n.Name, n.Vantage, n.Closed, n.Trouble = e.name, e.vantage, closed, e.trouble
-		t.note(&n)
+func (t *Table) noted(d *debt, r *Rule, e *entry, closed bool) { t.begun(d, r, e, closed, 0) }
+
+// begun is noted for a problem that no result began: that is when it did.
+func (t *Table) begun(d *debt, r *Rule, e *entry, closed bool, trouble int64) {
+	if t.note == nil {
+		return
 	}
+	n := d.note(r.Hook)
+	n.Name, n.Vantage, n.Closed, n.Trouble = e.name, e.vantage, closed, trouble
+	if e.whole != nil && !closed {
+		n.Line = e.line
+	}
+	t.note(&n)
 }
 
 func (d *debt) note(hook string) Note {
-	return Note{Hook: hook, Told: d.told, Notified: d.notified, Calls: d.calls, Incident: d.incident, Since: d.since, Remind: d.remind, Reminders: d.reminders}
+	return Note{Hook: hook, Told: d.told, Notified: d.notified, Calls: d.calls, Incident: d.incident, Since: d.since, Remind: d.remind, Reminders: d.reminders, Wait: d.wait}
 }
 
 // Replay takes a result in that was accepted before: it counts, and nobody
 // is told.
 func (t *Table) Replay(r *Result, now time.Time) {
-	e := t.entry(r)
-	if len(r.Run) > 0 && e.repeated(hash(r.Run)) {
+	e, _, _, _ := t.count(r, now.UnixNano(), false)
+	if e == nil {
 		return
 	}
-	t.take(e, r, now.UnixNano())
 	t.schedule(e, now.UnixNano())
+	t.vote(e, r, now.UnixNano(), false)
 }
 
 // Apply takes a note in again.
 func (t *Table) Apply(n Note) {
+	if n.Gone != 0 {
+		t.bury([]byte(n.Name), n.Gone)
+		return
+	}
+	if n.Forgotten {
+		t.unlink(t.entry([]byte(n.Name), []byte(n.Vantage)))
+		return
+	}
 	i := slices.IndexFunc(t.rules, func(r Rule) bool { return r.Hook == n.Hook })
 	if i < 0 {
 		return // the hook is gone: nobody is left to be told
 	}
-	e := t.entry(&Result{Name: []byte(n.Name), Vantage: []byte(n.Vantage)})
+	e := t.entry([]byte(n.Name), []byte(n.Vantage))
 	e.drop(i)
 	if !n.Closed {
-		e.debts = append(e.debts, debt{rule: i, told: n.Told, notified: n.Notified, calls: n.Calls, incident: n.Incident, since: n.Since, remind: n.Remind, reminders: n.Reminders})
+		e.debts = append(e.debts, debt{rule: i, told: n.Told, notified: n.Notified, calls: n.Calls, incident: n.Incident, since: n.Since, remind: n.Remind, reminders: n.Reminders, wait: n.Wait})
 	}
-	e.trouble = n.Trouble
+	switch {
+	case e.quiet():
+		e.trouble = 0
+	case e.trouble == 0: // it was not a result that began it
+		e.trouble = n.Trouble
+	}
+	if len(n.Line) > 0 {
+		e.line = n.Line
+	}
 	t.schedule(e, e.seen)
 }
 
 // Names calls f with the memory of every name.
 func (t *Table) Names(f func(*Memory)) {
-	for _, e := range t.names {
+	for e := range t.all() {
 		m := Memory{Name: e.name, Vantage: e.vantage, Verdict: e.verdict, Known: e.known, SeenUp: e.seenUp,
-			Trouble: e.trouble, History: e.history, Verdicts: e.verdicts, Seen: e.seen, Limit: int64(e.limit), Runs: e.runs, Line: e.line}
+			Trouble: e.trouble, History: e.history, Verdicts: int(e.verdicts), Seen: e.seen, Limit: int64(e.limit), Runs: e.runs, Line: e.line}
 		for i, s := range []streak{e.up, e.problem, e.down, e.unknown} {
 			m.Streaks[i] = [2]int64{s.since, int64(s.count)}
 		}
 		for i := range e.debts {
 			m.Debts = append(m.Debts, e.debts[i].note(t.rules[e.debts[i].rule].Hook))
+		}
+		m.Missed, m.Open = e.missed, e.open
+		for i, v := range e.values {
+			if v != "" {
+				if m.Values == nil {
+					m.Values = map[string]string{}
+				}
+				m.Values[t.paths[i].text] = v
+			}
 		}
 		f(&m)
 	}
@@ -97,15 +137,22 @@ func (t *Table) Names(f func(*Memory)) {
 
 // Restore takes the memory of a name back.
 func (t *Table) Restore(m Memory) {
-	e := t.entry(&Result{Name: []byte(m.Name), Vantage: []byte(m.Vantage)})
+	e := t.entry([]byte(m.Name), []byte(m.Vantage))
 	e.verdict, e.known, e.seenUp = m.Verdict, m.Known, m.SeenUp
-	e.trouble, e.history, e.verdicts = m.Trouble, m.History, m.Verdicts
+	e.trouble, e.history, e.verdicts = m.Trouble, m.History, uint8(m.Verdicts)
 	e.seen, e.limit, e.runs = m.Seen, time.Duration(m.Limit), m.Runs
 	if len(m.Line) > 0 {
 		e.line = m.Line
 	}
 	for i, s := range []*streak{&e.up, &e.problem, &e.down, &e.unknown} {
 		s.since, s.count = m.Streaks[i][0], int32(m.Streaks[i][1])
+	}
+	e.missed, e.open = m.Missed, m.Open
+	t.last = max(t.last, e.seen)
+	for i, p := range t.paths {
+		if v, ok := m.Values[p.text]; ok {
+			t.set(e, i, v)
+		}
 	}
 	for _, n := range m.Debts {
 		n.Name, n.Vantage, n.Trouble = m.Name, m.Vantage, m.Trouble

@@ -2,6 +2,7 @@ package state
 
 import (
 	"container/heap"
+	"slices"
 	"strings"
 	"time"
 )
@@ -24,11 +25,11 @@ func (w wakes) Less(i, j int) bool {
 }
 func (w wakes) Swap(i, j int) {
 	w[i], w[j] = w[j], w[i]
-	w[i].place, w[j].place = i, j
+	w[i].place, w[j].place = int32(i), int32(j)
 }
 func (w *wakes) Push(x any) {
 	e := x.(*entry)
-	e.place = len(*w)
+	e.place = int32(len(*w))
 	*w = append(*w, e)
 }
 func (w *wakes) Pop() any {
@@ -49,7 +50,7 @@ func (t *Table) schedule(e *entry, now int64) {
 		heap.Push(&t.wakes, e)
 	case next < e.wake:
 		e.wake = next
-		heap.Fix(&t.wakes, e.place)
+		heap.Fix(&t.wakes, int(e.place))
 	}
 }
 
@@ -65,7 +66,14 @@ func (t *Table) deadline(e *entry, now int64) int64 {
 	if t.hearStale && e.limit > 0 && !e.stale {
 		at(e.seen + int64(e.limit))
 	}
-	if e.quiet() {
+	if t.ForgetAfter > 0 && e.seen != 0 && e.vantage != theInput && e.whole == nil {
+		if forget := t.forgetAt(e); forget > now {
+			at(forget)
+		} else {
+			at(now + int64(t.ForgetAfter/8)) // it waits for results to come again
+		}
+	}
+	if e.quiet() && e.whole == nil {
 		return next
 	}
 	at(e.again)
@@ -75,9 +83,13 @@ func (t *Table) deadline(e *entry, now int64) int64 {
 		if d != nil {
 			told = d.told
 			at(d.remind)
+			at(d.wait)
+		}
+		if !r.looksAt(e) {
+			continue
 		}
 		status, run := e.current(r)
-		if status == told || !r.tracked.Has(status) || r.Always {
+		if status == told || !r.tracked.Has(status) {
 			continue
 		}
 		after := r.After.For
@@ -103,14 +115,38 @@ func (t *Table) Next() time.Time {
 // emitted once; a replay gets each at its own time by advancing to Next.
 func (t *Table) Advance(now time.Time) {
 	until := now.UnixNano()
+	var due []*entry
 	for len(t.wakes) > 0 && t.wakes[0].wake <= until {
 		e := heap.Pop(&t.wakes).(*entry)
 		e.wake = 0
+		due = append(due, e)
+	}
+	// What stands for several names comes after them, whoever was woken first:
+	// a restart changes nothing.
+	slices.SortFunc(due, func(a, b *entry) int {
+		if (a.whole == nil) != (b.whole == nil) {
+			if a.whole == nil {
+				return -1
+			}
+			return 1
+		}
+		return byName(a, b)
+	})
+	for _, e := range due {
 		if t.hearStale && e.limit > 0 && until >= e.seen+int64(e.limit) {
 			e.stale = true
 		}
-		if !e.quiet() {
+		switch {
+		case t.forgetting(e, until):
+			t.forget(e, until)
+			continue
+		case e.whole != nil && e.whole.e == e:
+			e.again = 0
+			t.weigh(e.whole, nil, until)
+			t.remindWhole(e.whole, until)
+		case !e.quiet():
 			t.judge(e, until)
+			t.over(e)
 		}
 		t.schedule(e, until)
 	}

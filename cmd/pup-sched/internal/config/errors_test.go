@@ -37,9 +37,9 @@ var mistakeTests = []struct{ name, text, want string }{
 	{"zero", good + `timeout = "0s"`, `4:11: the duration must be longer than 0`},
 	{"too often", good + `every = "1ms"`, `4:9: an interval must be at least 100ms`},
 	{"one string for a list", good + `expect = "a"`, `4:10: expect takes a list of strings, not a string | write expect = ["…", "…"]`},
-	{"number in a list", good + `expect = ["ms.total < 1", 2]`, `4:1: expect takes a list of strings, and one element is an integer | write expect = ["…", "…"]`},
-	{"label number", good + `labels = { a = 1 }`, `4:10: label "a" takes a string, not an integer; write it in quotes`},
-	{"label name", good + `labels = { "a b" = "1" }`, `4:10: "a b" can't name a label: use letters, digits and . _ -`},
+	{"number in a list", good + `expect = ["ms.total < 1", 2]`, `4:27: expect takes a list of strings, and this element is an integer | write expect = ["…", "…"]`},
+	{"label number", good + `labels = { a = 1 }`, `4:16: label "a" takes a string, not an integer; write it in quotes`},
+	{"label name", good + `labels = { "a b" = "1" }`, `4:12: "a b" can't name a label: use letters, digits and . _ -`},
 	{"too many retries", good + `retries = 21`, `4:11: retries must be from 0 to 20`},
 	{"huge number", good + `retries = 99999999999999999999`, `4:11: retries: 99999999999999999999 does not fit into 64 bits`},
 	{"enabled", good + `enabled = "yes"`, `4:11: enabled takes true or false, not a string`},
@@ -69,7 +69,7 @@ var mistakeTests = []struct{ name, text, want string }{
 	{"fact of another check", good + `expect = ["http.status == 200"]`, `4:11: in "http.status == 200": unknown name "http" | did you mean "tcp"?`},
 	{"no target", "[defaults]\nevery = \"1m\"\n", "0:0: no target | write one:\n        [[target]]\n        name = \"www\"\n        url  = \"https://www.example.org/\""},
 	{"default given twice", "defaults.every = \"1m\"\n" + good + "[defaults]\ntimeout = \"1s\"\n", `5:2: "defaults" has been defined on line 1`},
-	{"one mistake of the defaults", "[defaults]\nexpect = [\"nope\"]\n" + good + strings.Replace(good, `"a"`, `"b"`, 1), `2:11: in "nope": unknown name "nope" | did you mean "type"?`},
+	{"one mistake of the defaults", "[defaults]\nexpect = [\"nope\"]\n" + good + strings.Replace(good, `"a"`, `"b"`, 1), `2:11: in "nope": unknown name "nope" | did you mean "name"?`},
 	{"too long", good + `labels = { a = "` + strings.Repeat("x", 4000) + `" }`, `2:8: the line of the target takes up to 4403 bytes, and a line has at most 4096 | shorten its options, or allow longer lines with --max-record`},
 	{"unknown template", good + `use = ["wbe"]` + "\n[template.web]", `4:8: there is no template "wbe" | did you mean "web"?`},
 	{"template twice", good + "[template.web]\n[template.\"web\"]", `5:11: "web" has been defined on line 4`},
@@ -104,8 +104,8 @@ var mistakeTests = []struct{ name, text, want string }{
 	{"source twice", good + strings.Repeat("[[source]]\nname = \"s\"\nfile = \"x\"\n", 2), `8:8: there are two sources of the name "s"`},
 	{"source with an unknown template", good + "[[source]]\nname = \"s\"\nfile = \"x\"\nuse = [\"t\"]", `7:8: there is no template "t"`},
 	{"empty matrix", good + `matrix = {}`, `4:10: the matrix is empty`},
-	{"matrix of no list", good + `matrix = { a = "b" }`, `4:10: matrix key "a" takes a list of values`},
-	{"matrix of tables", good + `matrix = { a = [{}] }`, `4:10: matrix key "a" holds a table; write strings or integers`},
+	{"matrix of no list", good + `matrix = { a = "b" }`, `4:16: matrix key "a" takes a list of values`},
+	{"matrix of tables", good + `matrix = { a = [{}] }`, `4:17: matrix key "a" holds a table; write strings or integers`},
 	{"matrix too big", good + `matrix = { a = [` + strings.Repeat("1,", 400) + `], b = [` + strings.Repeat("1,", 400) + `] }`, `4:10: the matrix makes more than 100000 targets`},
 	{"matrix without the key", "[[target]]\nname = \"a-${b}\"\nurl = \"tcp://${c}:1\"\nmatrix = { b = [\"1\"] }", "3:7: the matrix has no \"c\" | did you mean \"b\"?\n3:7: url: invalid character \"{\" in host name"},
 	{"matrix that makes the same name twice", good + `matrix = { a = [1, 2] }`, `2:8: the name "a" is taken by the target at stdin:2 | a name is an identity; give each target its own`},
@@ -113,8 +113,34 @@ var mistakeTests = []struct{ name, text, want string }{
 	{"depends on itself", good + `depends_on = ["a"]`, `4:15: depends_on goes round in a circle: a > a`},
 	{"depends in a circle", good + `depends_on = ["b"]` + strings.NewReplacer(`"a"`, `"b"`).Replace("\n"+good) + `depends_on = ["c", "a"]` + strings.NewReplacer(`"a"`, `"c"`).Replace("\n"+good) + `depends_on = ["a"]`, `8:20: depends_on goes round in a circle: a > b > a
 12:15: depends_on goes round in a circle: a > b > c > a`},
+	{"lists with several", good + "expect = [\"nope\", 2, true]\nlabels = { a = 1, \"b c\" = true }\nmatrix = { a = 1, b = [1.5, {}] }", `6:16: matrix key "a" takes a list of values
+6:24: matrix key "b" holds a float; write strings or integers
+6:29: matrix key "b" holds a table; write strings or integers`},
+	{"all of a target whose name is taken", good + "[[target]]\nname = \"a\"\nurl = \"tcp://a\"\nevery = 30\ntcp = { no = 1 }\nexpect = [\"nope\", 2]\nlabels = { a = 1, \"b c\" = true }\ndepends_on = [\"z\"]", `5:8: the name "a" is taken by the target at stdin:2 | a name is an identity; give each target its own
+6:7: url: names no port | write tcp://a:PORT
+7:9: every takes a duration, not an integer | write every = "30s" for seconds (units: ms, s, m, h, d, w)
+8:9: tcp.no: no such option
+9:11: in "nope": unknown name "nope" | did you mean "name"?
+9:19: expect takes a list of strings, and this element is an integer | write expect = ["…", "…"]
+10:16: label "a" takes a string, not an integer; write it in quotes
+10:19: "b c" can't name a label: use letters, digits and . _ -
+10:27: label "b c" takes a string, not a boolean; write it in quotes
+11:15: depends_on: there is no target "z" | did you mean "a"?`},
+	{"all of a target without a url or a name", "[[target]]\nhttp = { metod = \"GET\" }\nexpect = [\"http.statos == 200\"]\nretries = \"1\"", `1:3: the target has no name
+1:3: the target has no url | write url = "https://www.example.org/"
+2:10: http.metod: no such option | did you mean "method"?
+3:11: in "http.statos == 200": unknown name "http.statos" | did you mean "status"?
+4:11: retries takes an integer, not a string`},
+	{"all of a target whose url is wrong", "[[target]]\nname = 7\nurl = \"htpt://a\"\nhttp = { metod = \"GET\" }\nwarn = [\"http.statos == 200\"]", `2:8: name takes a string, not an integer | write it in quotes: name = "…"
+3:7: url: no check speaks "htpt" | did you mean "http"?
+4:10: http.metod: no such option | did you mean "method"?
+5:9: in "http.statos == 200": unknown name "http.statos" | did you mean "status"?`},
+	{"all of a target whose url holds a password", "[[target]]\nname = \"a\"\nurl = \"http://u:geheim@a/\"\nhttp = { metod = \"GET\" }", `3:7: url: holds a password | put it in an option of the check, as ${secret:NAME} or ${env:PUP_NAME} (http.password, http.secret_headers)
+4:10: http.metod: no such option | did you mean "method"?`},
+	{"a window that is broken", good + "active = [\"w\"]\n[[window]]\nname = \"w\"\ndays = \"mo\"", `7:8: days: "mo" is not within 0-7`},
 	{"all in one go", "[defaults]\nevry = \"1s\"\n[[target]]\nname = \"a\"\nurl = \"x://a\"\n[[target]]\nname = 7\n[nope]\n", `2:1: unknown key "evry" in [defaults] | did you mean "every"?
 5:7: url: no check speaks "x" | there are http, https, redis, tcp
+6:3: the target has no url | write url = "https://www.example.org/"
 7:8: name takes a string, not an integer | write it in quotes: name = "…"
 8:2: unknown key "nope" at the top level | there are include, defaults, template, target, window, source`},
 }
@@ -139,6 +165,12 @@ func TestSyntax(t *testing.T) {
 		{"two values", "a = 1 2", `1:7: expected newline but got U+0032 '2'`},
 		{"two errors", "[[target]]\nname = \n[defaults]\nevery = 1 2\n", `2:8: unexpected character U+000A at start of value
 4:11: expected newline but got U+0032 '2'`},
+		{"beside all other mistakes of the target", "[[target]]\nevery = 30s\nname = \"a\"\nurl = \"tcp://a\"\ntimeout = 5s\nevry = 1\n", `2:11: strings must be quoted
+4:7: url: names no port | write tcp://a:PORT
+5:12: strings must be quoted
+6:1: unknown key "evry" in [[target]] | did you mean "every"?`},
+		{"beside mistakes before it, in a list", "[[target]]\nevry = 1\nexpect = [\n  a\n]\nname = 7\n" + good, `2:1: unknown key "evry" in [[target]] | did you mean "every"?
+4:3: unexpected character U+0061 'a' at start of value`},
 		{"key twice", good + "url = \"tcp://a:1\"", `4:1: "url" has been defined on line 3`},
 		{"key twice inline", good + "labels = { a = \"1\", a = \"2\" }", `4:21: "a" has been defined on line 4`},
 		{"table twice", "[defaults]\n[defaults]\n" + good, `2:2: "defaults" has been defined on line 1`},
@@ -187,7 +219,7 @@ func TestExcerptOfALongLine(t *testing.T) {
 
 func TestManyMistakes(t *testing.T) {
 	_, err := loadText(t, strings.Repeat("[[target]]\nevry=1\n", 500))
-	if got := err.Error(); !strings.HasSuffix(got, "\nand 900 more") {
+	if got := err.Error(); !strings.HasSuffix(got, "\nand 1400 more") {
 		t.Errorf("the end is %q, want a count of those left out", got[max(0, len(got)-40):])
 	}
 }

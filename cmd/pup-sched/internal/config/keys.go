@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,7 +35,7 @@ type Key struct {
 	Doc     string
 	Where   Scope
 
-	check func(v *value) error
+	check func(v *value) []error // of a value of the right type
 }
 
 // A Scope is the set of tables that may hold a key.
@@ -84,18 +85,18 @@ var targetKeys = [keyCount]Key{
 	keyEnabled:     {"enabled", Switch, "true", "false takes the target out; what it says is still checked.", Anywhere, nil},
 	keyUse:         {"use", Texts, "", "Names of templates whose settings the target takes over, later ones on top of earlier ones.", InTarget, nil},
 	keyMatrix:      {"matrix", Lists, "", "Makes a target of every combination of the values: where a string of the target or of its templates says ${KEY}, each gets its own.", InTarget, checkMatrix},
-	keyEvery:       {"every", Span, "60s", "How often the target is due. When exactly follows from its name, so that targets are spread evenly and keep their place over restarts.", Anywhere, checkEvery},
-	keyCron:        {"cron", Text, "", "When the target is due, instead of every: minute, hour, day of month, month and day of week, or the second in front of these, as crontab(5) has them.", Anywhere, checkCron},
-	keyTZ:          {"tz", Text, "UTC", "The time zone of cron, such as Europe/Berlin.", Anywhere, checkZone},
+	keyEvery:       {"every", Span, "60s", "How often the target is due. When exactly follows from its name, so that targets are spread evenly and keep their place over restarts.", Anywhere, one(checkEvery)},
+	keyCron:        {"cron", Text, "", "When the target is due, instead of every: minute, hour, day of month, month and day of week, or the second in front of these, as crontab(5) has them.", Anywhere, one(checkCron)},
+	keyTZ:          {"tz", Text, "UTC", "The time zone of cron, such as Europe/Berlin.", Anywhere, one(checkZone)},
 	keyActive:      {"active", Texts, "", "Names of windows; the target is due only while one of them is open.", Anywhere, nil},
 	keyMaintenance: {"maintenance", Texts, "", "Names of windows; while one of them is open, the lines of the target say so, and pup-route does not raise an alarm.", Anywhere, nil},
-	keyRecheck:     {"recheck", Span, "", "How often the target is due while it is not up, if pup-sched is told so (--control).", Anywhere, checkEvery},
-	keyRelax:       {"relax", Span, "", "How often the target is due once it has been up for long, if pup-sched is told so (--control).", Anywhere, checkEvery},
-	keyRelaxAfter:  {"relax_after", Span, "24h", "How long that is.", Anywhere, checkPositive},
-	keyTimeout:     {"timeout", Span, "pup-probe's, 10s", "Wall clock for a whole attempt.", Anywhere, checkPositive},
+	keyRecheck:     {"recheck", Span, "", "How often the target is due while it is not up, if pup-sched is told so (--control).", Anywhere, one(checkEvery)},
+	keyRelax:       {"relax", Span, "", "How often the target is due once it has been up for long, if pup-sched is told so (--control).", Anywhere, one(checkEvery)},
+	keyRelaxAfter:  {"relax_after", Span, "24h", "How long that is.", Anywhere, one(checkPositive)},
+	keyTimeout:     {"timeout", Span, "pup-probe's, 10s", "Wall clock for a whole attempt.", Anywhere, one(checkPositive)},
 	keyExpect:      {"expect", Texts, "the check's own", "Expressions over the result that must hold, else the target is down.", Anywhere, nil},
 	keyWarn:        {"warn", Texts, "", "Expressions that must hold, else the target is degraded.", Anywhere, nil},
-	keyRetries:     {"retries", Count, "0", "How often a failed attempt is repeated within the run, at most 20.", Anywhere, checkRetries},
+	keyRetries:     {"retries", Count, "0", "How often a failed attempt is repeated within the run, at most 20.", Anywhere, one(checkRetries)},
 	keyRetryWait:   {"retry_wait", Span, "1s", "The pause before a repeated attempt.", Anywhere, nil},
 	keyDependsOn:   {"depends_on", Texts, "", "Names of targets without which this one can't work; pup-route blames them and not this one.", Anywhere, nil},
 	keyLabels:      {"labels", TextTable, "", "Copied to every result. Those of [defaults], of the templates and of the target are merged.", Anywhere, checkLabels},
@@ -111,8 +112,39 @@ func indexKeys(keys []Key) map[string]int {
 	return m
 }
 
-// accept says what is wrong with a value for the key, and what to write instead.
-func (k *Key) accept(v *value) (hint string, problem error) {
+// accept reports all that is wrong with a value and what to write instead, and
+// says whether the value, or what is left of a list, can be judged further.
+func (k *Key) accept(v *value, probs *Errors) bool {
+	if hint, err := k.judge(v); err != nil {
+		probs.add(v.at, hint, "%v", err)
+		return false
+	}
+	if k.Type == Texts {
+		v.items = slices.DeleteFunc(v.items, func(item value) bool {
+			if item.kind != stringKind {
+				probs.add(item.at, k.hintTexts(), "%s takes a list of strings, and this element is %s", k.Name, item.kind)
+			}
+			return item.kind != stringKind
+		})
+	}
+	if k.check == nil {
+		return true
+	}
+	faults := k.check(v)
+	for _, err := range faults {
+		at := v.at
+		if f, ok := err.(*fault); ok {
+			at = f.at
+		}
+		probs.add(at, "", "%v", err)
+	}
+	return faults == nil
+}
+
+func (k *Key) hintTexts() string { return `write ` + k.Name + ` = ["…", "…"]` }
+
+// judge says what is wrong with the type of a value.
+func (k *Key) judge(v *value) (hint string, problem error) {
 	switch k.Type {
 	case Text:
 		if v.kind != stringKind {
@@ -122,30 +154,11 @@ func (k *Key) accept(v *value) (hint string, problem error) {
 			return "", fmt.Errorf("%s is empty", k.Name)
 		}
 	case Texts:
-		hint = `write ` + k.Name + ` = ["…", "…"]`
 		if v.kind != arrayKind {
-			return hint, fmt.Errorf("%s takes a list of strings, not %s", k.Name, v.kind)
-		}
-		for i := range v.items {
-			if v.items[i].kind != stringKind {
-				return hint, fmt.Errorf("%s takes a list of strings, and one element is %s", k.Name, v.items[i].kind)
-			}
+			return k.hintTexts(), fmt.Errorf("%s takes a list of strings, not %s", k.Name, v.kind)
 		}
 	case Span:
-		hint = `write a number with its unit: ` + k.Name + ` = "30s" (ms, s, m, h, d, w)`
-		if v.kind != stringKind {
-			if v.kind == intKind && v.text != "0" {
-				hint = fmt.Sprintf(`write %s = "%ss" for seconds (units: ms, s, m, h, d, w)`, k.Name, v.text)
-			}
-			return hint, fmt.Errorf("%s takes a duration, not %s", k.Name, v.kind)
-		}
-		d, err := wire.ParseDuration(v.text)
-		if err != nil {
-			return hint, fmt.Errorf("%s: %.80q is not a duration", k.Name, v.text)
-		}
-		if d < 0 {
-			return "", fmt.Errorf("%s must not be negative", k.Name)
-		}
+		return k.judgeSpan(v)
 	case Count:
 		if v.kind != intKind {
 			return "", fmt.Errorf("%s takes an integer, not %s", k.Name, v.kind)
@@ -173,10 +186,45 @@ func (k *Key) accept(v *value) (hint string, problem error) {
 			return `write ` + k.Name + ` = { key = ["a", "b"] }`, fmt.Errorf("%s takes a table of lists, not %s", k.Name, v.kind)
 		}
 	}
-	if k.check != nil {
-		return "", k.check(v)
+	return "", nil
+}
+
+func (k *Key) judgeSpan(v *value) (hint string, problem error) {
+	hint = `write a number with its unit: ` + k.Name + ` = "30s" (ms, s, m, h, d, w)`
+	if v.kind != stringKind {
+		if v.kind == intKind && v.text != "0" {
+			hint = fmt.Sprintf(`write %s = "%ss" for seconds (units: ms, s, m, h, d, w)`, k.Name, v.text)
+		}
+		return hint, fmt.Errorf("%s takes a duration, not %s", k.Name, v.kind)
+	}
+	d, err := wire.ParseDuration(v.text)
+	if err != nil {
+		return hint, fmt.Errorf("%s: %.80q is not a duration", k.Name, v.text)
+	}
+	if d < 0 {
+		return "", fmt.Errorf("%s must not be negative", k.Name)
 	}
 	return "", nil
+}
+
+// A fault is what is wrong with a part of a value.
+type fault struct {
+	at place
+	error
+}
+
+func faultf(at place, format string, args ...any) error {
+	return &fault{at, fmt.Errorf(format, args...)}
+}
+
+// one makes a check of many mistakes from one that knows of one.
+func one(check func(v *value) error) func(v *value) []error {
+	return func(v *value) []error {
+		if err := check(v); err != nil {
+			return []error{err}
+		}
+		return nil
+	}
 }
 
 // maxName bounds names: they go into the environment of hooks and into the
@@ -235,22 +283,20 @@ func checkRetries(v *value) error {
 	return nil
 }
 
-func checkLabels(v *value) error {
+func checkLabels(v *value) (faults []error) {
 	for i := range v.table.members {
 		m := &v.table.members[i]
+		switch bad := strings.IndexFunc(m.key, func(c rune) bool { return c > 127 || !isAlnum(byte(c)) && !strings.ContainsRune("._-", c) }); {
+		case m.key == "":
+			faults = append(faults, faultf(m.at, "a label needs a name"))
+		case bad >= 0 || !isAlnum(m.key[0]):
+			faults = append(faults, faultf(m.at, "%.80q can't name a label: use letters, digits and . _ -", m.key))
+		}
 		if m.value.kind != stringKind {
-			return fmt.Errorf("label %.40q takes a string, not %s; write it in quotes", m.key, m.value.kind)
-		}
-		for j := range len(m.key) {
-			if c := m.key[j]; !isAlnum(c) && (j == 0 || !strings.ContainsRune("._-", rune(c))) {
-				return fmt.Errorf("%.80q can't name a label: use letters, digits and . _ -", m.key)
-			}
-		}
-		if m.key == "" {
-			return fmt.Errorf("a label needs a name")
+			faults = append(faults, faultf(m.value.at, "label %.40q takes a string, not %s; write it in quotes", m.key, m.value.kind))
 		}
 	}
-	return nil
+	return faults
 }
 
 // parseInt reads a TOML integer.
@@ -293,24 +339,26 @@ func loadZone(name string) (*time.Location, error) {
 // maxMatrix bounds the targets that one matrix makes.
 const maxMatrix = 100_000
 
-func checkMatrix(v *value) error {
+func checkMatrix(v *value) (faults []error) {
 	n := 1
 	for i := range v.table.members {
 		m := &v.table.members[i]
 		if m.value.kind != arrayKind || len(m.value.items) == 0 {
-			return fmt.Errorf("matrix key %.40q takes a list of values", m.key)
+			faults = append(faults, faultf(m.value.at, "matrix key %.40q takes a list of values", m.key))
+			continue
 		}
 		for j := range m.value.items {
-			if k := m.value.items[j].kind; k != stringKind && k != intKind {
-				return fmt.Errorf("matrix key %.40q holds %s; write strings or integers", m.key, k)
+			if item := &m.value.items[j]; item.kind != stringKind && item.kind != intKind {
+				faults = append(faults, faultf(item.at, "matrix key %.40q holds %s; write strings or integers", m.key, item.kind))
 			}
 		}
-		if n *= len(m.value.items); n > maxMatrix {
-			return fmt.Errorf("the matrix makes more than %d targets", maxMatrix)
-		}
+		n = min(n*len(m.value.items), maxMatrix+1)
 	}
-	if len(v.table.members) == 0 {
-		return fmt.Errorf("the matrix is empty")
+	switch {
+	case len(v.table.members) == 0:
+		return []error{fmt.Errorf("the matrix is empty")}
+	case n > maxMatrix:
+		return append(faults, fmt.Errorf("the matrix makes more than %d targets", maxMatrix))
 	}
-	return nil
+	return faults
 }

@@ -87,7 +87,7 @@ type loader struct {
 	feeds     []*Source
 	files     []Seen
 	warnings  *Errors // about sources
-	partial   bool    // not all sources have been read
+	partial   bool    // not all names are known
 
 	names     map[uint64]uint32 // hash of a name -> index in origins
 	origins   []origin
@@ -194,9 +194,10 @@ func (l *loader) scan(src *source, dir string) {
 	isOther := func(array string) bool { return array == "window" || array == "source" }
 	root := read(src, l.probs, isOther, func(array string, elem *table) {
 		switch {
-		case elem.broken:
 		case array == "window":
 			l.scanWindow(elem)
+		case elem.broken:
+			l.partial = true
 		default:
 			scanSource(elem)
 		}
@@ -251,8 +252,7 @@ func Nearest(got string, names []string) string { return schema.DidYouMean(got, 
 var includeKey = Key{Name: "include", Type: Texts, Doc: "More files and folders to read, as patterns, relative to the file that names them. A file is read once, however often it is named."}
 
 func (l *loader) include(m *member, dir string) {
-	if h, err := includeKey.accept(&m.value); err != nil {
-		l.probs.add(m.value.at, h, "%v", err)
+	if !includeKey.accept(&m.value, l.probs) {
 		return
 	}
 	for i := range m.value.items {
@@ -361,11 +361,7 @@ func (l *loader) build() {
 	}
 	isTarget := func(array string) bool { return array == "target" }
 	for _, src := range l.sources {
-		root := read(src, l.probs, isTarget, func(_ string, elem *table) {
-			if !elem.broken {
-				l.target(elem)
-			}
-		})
+		root := read(src, l.probs, isTarget, func(_ string, elem *table) { l.target(elem) })
 		for i := range root.members {
 			if m := &root.members[i]; m.key == "target" && m.value.kind == arrayKind {
 				l.elements(m, l.target)

@@ -38,10 +38,10 @@ const (
 // sourceKeys are the keys of [[source]].
 var sourceKeys = [sourceKeyCount]Key{
 	sourceName:    {"name", Text, "", "What messages call it.", 0, nil},
-	sourceCommand: {"command", Texts, "", "A program with its arguments, which prints target lines, see pup-lines(5), or bare URLs. No shell runs it. It is started in the folder of the file that names it.", 0, checkCommand},
+	sourceCommand: {"command", Texts, "", "A program with its arguments, which prints target lines, see pup-lines(5), or bare URLs. No shell runs it. It is started in the folder of the file that names it.", 0, one(checkCommand)},
 	sourceFile:    {"file", Text, "", "A file of such lines, instead of a command. Its path is relative to the file that names it.", 0, nil},
-	sourceRefresh: {"refresh", Span, "5m", "How often the program is run, or the file read, again.", 0, checkRefresh},
-	sourceTimeout: {"timeout", Span, "30s", "How long the program may take.", 0, checkPositive},
+	sourceRefresh: {"refresh", Span, "5m", "How often the program is run, or the file read, again.", 0, one(checkRefresh)},
+	sourceTimeout: {"timeout", Span, "30s", "How long the program may take.", 0, one(checkPositive)},
 	sourceUse:     {"use", Texts, "", "Templates whose settings lie under those of each line.", 0, nil},
 }
 
@@ -180,7 +180,7 @@ func lineTable(text []byte, at place) (*table, error) {
 		switch k := string(key); k {
 		case "type":
 			kind, _ = ndjson.Unquote(raw)
-		case "v", "due", "expires", "run", "seq": // ours to say
+		case "v", "due", "expires", "run", "series", "seq": // ours to say
 		default:
 			v, err := jsonValue(raw, at)
 			if err != nil {

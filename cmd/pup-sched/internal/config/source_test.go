@@ -60,6 +60,7 @@ not a url
 7:1: enabled: null stands for nothing; leave it out
 8:1: the name "own" is taken by the target at stdin:6 | a name is an identity; give each target its own
 9:1: name: "not a url" is no name: it may hold letters, digits and . _ : @ / - and begins with a letter or digit
+9:1: url: "not a url" has no scheme | write one such as https://not a url
 11:1: use belongs to a target, not to a line
 0:0: exit status 1
 `

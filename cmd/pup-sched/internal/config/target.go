@@ -39,9 +39,7 @@ func (l *loader) layer(t *table, name string, scope Scope) *layer {
 		case ok && targetKeys[k].Where&scope == 0:
 			l.probs.add(m.at, "", "%s belongs to a target, not to %s", m.key, name)
 		case ok:
-			if h, err := targetKeys[k].accept(&m.value); err != nil {
-				l.probs.add(m.value.at, h, "%v", err)
-			} else {
+			if targetKeys[k].accept(&m.value, l.probs) {
 				a.set[k] = m
 			}
 		case common.Field(m.key) != nil:
@@ -129,9 +127,8 @@ func (l *loader) target(t *table) {
 		l.layered(t, nil)
 		return
 	}
-	if h, err := targetKeys[keyMatrix].accept(matrix); err != nil {
-		l.probs.add(matrix.at, h, "%v", err)
-		return
+	if !targetKeys[keyMatrix].accept(matrix, l.probs) {
+		return // what the rest says depends on it
 	}
 	for _, r := range rows(matrix) {
 		l.layered(l.expand(t, r), r)
@@ -167,42 +164,46 @@ func (l *loader) templateLayers(use *value, r row) []*layer {
 	return layers
 }
 
-// one makes one target.
+// one makes one target, or reports all that is wrong with it.
 func (l *loader) one(m *merged, t *table) {
-	name := m.set[keyName]
-	if name == nil {
-		if t.get("name") == nil {
-			l.probs.add(t.at, "", "the target has no name")
-		}
-		return
-	}
-	if err := nameError(name.value.text); err != nil {
-		l.probs.add(name.value.at, "", "name: %v", err)
-		return
-	}
-	if !l.claim(name) {
-		return
-	}
+	named := l.named(m, t)
 	before := l.probs.count()
 	plan := l.plan(m)
 	head := l.head(m, t, plan)
-	if l.probs.count() > before {
+	if !named || head == nil || l.probs.count() > before {
 		return
 	}
-	if n := len(head) + len(name.value.text) + sched.TailMax; n > l.opt.MaxRecord {
-		l.probs.add(name.value.at, "shorten its options, or allow longer lines with --max-record", "the line of the target takes up to %d bytes, and a line has at most %d", n, l.opt.MaxRecord)
+	name := &m.set[keyName].value
+	if n := len(head) + len(name.text) + sched.TailMax; n > l.opt.MaxRecord {
+		l.probs.add(name.at, "shorten its options, or allow longer lines with --max-record", "the line of the target takes up to %d bytes, and a line has at most %d", n, l.opt.MaxRecord)
 		return
 	}
 	target := sched.Target{Head: l.arena.keep(head), Plan: plan}
-	if l.opt.Explain == name.value.text {
+	if l.opt.Explain == name.text {
 		l.explained = explain(m, &target)
 	}
 	if on := m.set[keyEnabled]; on != nil && on.value.text == "false" {
 		return
 	}
-	if l.opt.Keep == nil || l.opt.Keep(name.value.text, m.label) {
+	if l.opt.Keep == nil || l.opt.Keep(name.text, m.label) {
 		l.targets = append(l.targets, target)
 	}
+}
+
+// named says whether the target has a name of its own.
+func (l *loader) named(m *merged, t *table) bool {
+	name := m.set[keyName]
+	if name == nil {
+		if l.partial = l.partial || t.broken; t.get("name") == nil && !t.broken {
+			l.probs.add(t.at, "", "the target has no name")
+		}
+		return false
+	}
+	if err := nameError(name.value.text); err != nil {
+		l.probs.add(name.value.at, "", "name: %v", err)
+		return false
+	}
+	return l.claim(name)
 }
 
 // label gives the value of a label, or "".
@@ -330,16 +331,13 @@ func (l *loader) namedWindows(m *member) []*sched.Window {
 	return ws
 }
 
-// head makes the line of a target up to what changes from run to run.
+// head makes the line of a target up to what changes from run to run, or nil
+// if its URL does not say which check it is for.
 func (l *loader) head(m *merged, t *table, plan *sched.Plan) []byte {
-	if m.set[keyURL] == nil {
-		if t.get("url") == nil {
-			l.probs.add(t.at, `write url = "https://www.example.org/"`, "the target has no url")
-		}
-		return nil
-	}
-	u := l.url(m)
+	u := l.url(m, t)
 	if u == nil {
+		l.judgeOptions(m)
+		l.appendNeeds(nil, m)
 		return nil
 	}
 	b := append(l.scratch[:0], sched.Prefix...)
@@ -374,13 +372,43 @@ func (l *loader) head(m *merged, t *table, plan *sched.Plan) []byte {
 	return b
 }
 
+// judgeOptions judges the options of a target whose URL says nothing, each by
+// the check that it is named after, and the expressions by that check if there
+// is but one.
+func (l *loader) judgeOptions(m *merged) {
+	checks := map[string]*catalog.Check{}
+	if c := l.opt.Checks.Check(m.text(keyCheck)); c != nil {
+		checks[c.Name] = c
+	}
+	for _, o := range m.layers[len(m.layers)-1].options {
+		l.appendOption(nil, m, o.key)
+		if c := l.opt.Checks.Check(o.key); c != nil {
+			checks[c.Name] = c
+		}
+	}
+	if len(checks) != 1 {
+		return
+	}
+	for _, c := range checks {
+		l.appendExpressions(nil, m.set[keyExpect], c)
+		l.appendExpressions(nil, m.set[keyWarn], c)
+	}
+}
+
 func (l *loader) schemeCheck(u *catalog.URL) string {
 	c, _ := l.opt.Checks.Scheme(u.URL.Scheme)
 	return c.Name
 }
 
-// url takes the target's URL apart, and reports what is wrong with it.
-func (l *loader) url(m *merged) *catalog.URL {
+// url takes the target's URL apart, and reports what is wrong with it. It is
+// nil where not even the check is known.
+func (l *loader) url(m *merged, t *table) *catalog.URL {
+	if m.set[keyURL] == nil {
+		if t.get("url") == nil && !t.broken {
+			l.probs.add(t.at, `write url = "https://www.example.org/"`, "the target has no url")
+		}
+		return nil
+	}
 	u, err := l.opt.Checks.ParseURL(m.text(keyURL), m.text(keyCheck))
 	if err == nil {
 		return u
@@ -392,7 +420,7 @@ func (l *loader) url(m *merged) *catalog.URL {
 	}
 	msg, h, _ := strings.Cut(msg, "; ")
 	l.probs.add(at, h, "%s", msg)
-	return u // nil where not even the check is known; else what follows is judged as well
+	return u
 }
 
 // appendOptions appends the options of the check and the common members. A
@@ -412,19 +440,25 @@ func (l *loader) appendOptions(b []byte, m *merged, check *catalog.Check) []byte
 		}
 	}
 	for _, name := range names {
-		field := l.optionField(check, name)
-		start := len(b)
-		b = append(ndjson.AppendString(append(b, ','), name), ':')
-		body := len(b)
-		v := m.option(name)
-		var bad *value
-		if b, bad = v.appendJSON(b); bad != nil {
-			l.probs.add(bad.at, `write it as a string`, "%s can't stand in a target", describe(bad))
-			return b[:start]
-		}
-		for _, err := range field.Check(name, b[body:]) {
-			l.optionError(m, name, err)
-		}
+		b = l.appendOption(b, m, name)
+	}
+	return b
+}
+
+// appendOption appends an option with all its layers, and reports what its
+// schema finds wrong.
+func (l *loader) appendOption(b []byte, m *merged, name string) []byte {
+	start := len(b)
+	b = append(ndjson.AppendString(append(b, ','), name), ':')
+	body := len(b)
+	v := m.option(name)
+	var bad *value
+	if b, bad = v.appendJSON(b); bad != nil {
+		l.probs.add(bad.at, `write it as a string`, "%s can't stand in a target", describe(bad))
+		return b[:start]
+	}
+	for _, err := range l.optionField(name).Check(name, b[body:]) {
+		l.optionError(m, name, err)
 	}
 	return b
 }
@@ -436,12 +470,12 @@ func describe(v *value) string {
 	return v.kind.String()
 }
 
-func (l *loader) optionField(check *catalog.Check, name string) *schema.Field {
-	switch {
-	case name == check.Name:
-		return check.Options()
-	case name == "tls":
+func (l *loader) optionField(name string) *schema.Field {
+	if name == "tls" { // of any check; the check tls has none but these
 		return &l.tls
+	}
+	if check := l.opt.Checks.Check(name); check != nil {
+		return check.Options()
 	}
 	return common.Field(name)
 }

@@ -1,7 +1,10 @@
 package config
 
 import (
+	"bytes"
 	"errors"
+	"regexp"
+	"sync"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 )
@@ -115,9 +118,14 @@ func read(src *source, probs *Errors, wants func(array string) bool, each func(a
 			break
 		}
 		at := d.syntax(err, &p, base)
-		if d.open = nil; d.elem != nil {
+		if d.elem != nil {
 			d.elem.broken = true
 		}
+		if next := nextKey(src.data, at); next >= 0 {
+			base = next
+			continue
+		}
+		d.open = nil
 		if base = nextHeader(src.data, at); base < 0 {
 			break
 		}
@@ -141,6 +149,23 @@ func (d *document) syntax(err error, p *unstable.Parser, base int) int {
 	}
 	d.probs.add(at, "", "%s", msg)
 	return int(at.start)
+}
+
+// simple is a line that gives a key one value, which ends with the line.
+var simple = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[ \t]*[A-Za-z0-9_.-]+[ \t]*=[ \t]*[^\[{]*$`)
+})
+
+// nextKey gives the start of the line after one with a syntax error, where
+// reading can go on if the mistake can't reach beyond its line: a value
+// without quotes, mostly. It returns -1 when that is not so.
+func nextKey(data []byte, at int) int {
+	from := bytes.LastIndexByte(data[:at], '\n') + 1
+	line, _, more := bytes.Cut(data[from:], []byte{'\n'})
+	if !more || !simple().Match(line) || bytes.Contains(line, []byte(`"""`)) || bytes.Contains(line, []byte(`'''`)) {
+		return -1
+	}
+	return from + len(line) + 1
 }
 
 // nextHeader finds the next line after at that begins with a bracket, where

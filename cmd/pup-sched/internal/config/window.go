@@ -28,12 +28,12 @@ const (
 // windowKeys are the keys of [[window]].
 var windowKeys = [windowKeyCount]Key{
 	windowName:  {"name", Text, "", "What active and maintenance call it.", 0, nil},
-	windowDays:  {"days", Text, "every day", "Days of the week, as cron has them: mon-fri, or sat,sun.", 0, checkDays},
-	windowFrom:  {"from", Text, "00:00", "When it opens on these days.", 0, checkClock},
-	windowTo:    {"to", Text, "24:00", "When it closes; on the next day, if that is not after from.", 0, checkClock},
-	windowCron:  {"cron", Text, "", "When it opens, instead of days, from and to.", 0, checkCron},
-	windowFor:   {"for", Span, "", "How long it stays open after cron.", 0, checkPositive},
-	windowTZ:    {"tz", Text, "UTC", "The time zone of all that.", 0, checkZone},
+	windowDays:  {"days", Text, "every day", "Days of the week, as cron has them: mon-fri, or sat,sun.", 0, one(checkDays)},
+	windowFrom:  {"from", Text, "00:00", "When it opens on these days.", 0, one(checkClock)},
+	windowTo:    {"to", Text, "24:00", "When it closes; on the next day, if that is not after from.", 0, one(checkClock)},
+	windowCron:  {"cron", Text, "", "When it opens, instead of days, from and to.", 0, one(checkCron)},
+	windowFor:   {"for", Span, "", "How long it stays open after cron.", 0, one(checkPositive)},
+	windowTZ:    {"tz", Text, "UTC", "The time zone of all that.", 0, one(checkZone)},
 	windowBegin: {"begin", Instant, "", "When it opens, once and for all: a date and time with a zone, such as 2026-12-01T20:00:00+01:00.", 0, nil},
 	windowEnd:   {"end", Instant, "", "When that closes.", 0, nil},
 }
@@ -53,9 +53,7 @@ func (l *loader) sort(t *table, keys []Key, index map[string]int, what string) [
 				names[i] = keys[i].Name
 			}
 			l.probs.add(m.at, hint(m.key, names), "unknown key %q in %s", m.key, what)
-		} else if h, err := keys[k].accept(&m.value); err != nil {
-			l.probs.add(m.value.at, h, "%v", err)
-		} else {
+		} else if keys[k].accept(&m.value, l.probs) {
 			set[k] = m
 		}
 	}
@@ -66,14 +64,13 @@ func (l *loader) sort(t *table, keys []Key, index map[string]int, what string) [
 func (l *loader) scanWindow(t *table) {
 	before := l.probs.count()
 	set := l.sort(t, windowKeys[:], windowKeyIndex, "[[window]]")
-	if l.probs.count() > before {
-		return
-	}
-	if set[windowName] == nil {
-		l.probs.add(t.at, "", "the window has no name")
-		return
-	}
 	name := set[windowName]
+	if name == nil {
+		if t.get("name") == nil && !t.broken {
+			l.probs.add(t.at, "", "the window has no name")
+		}
+		return
+	}
 	if err := nameError(name.value.text); err != nil {
 		l.probs.add(name.value.at, "", "name: %v", err)
 		return
@@ -82,7 +79,10 @@ func (l *loader) scanWindow(t *table) {
 		l.probs.add(name.value.at, "", "the name %q is taken by the window at %s", name.value.text, old)
 		return
 	}
-	l.windowAt[name.value.text] = name.value.at
+	l.windowAt[name.value.text] = name.value.at // though it may be broken: those who use it are not to blame
+	if t.broken || l.probs.count() > before {
+		return
+	}
 	w, err := makeWindow(set)
 	if err != nil {
 		l.probs.add(t.at, "", "window %q: %v", name.value.text, err)

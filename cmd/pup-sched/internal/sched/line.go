@@ -54,6 +54,7 @@ type run struct {
 	expires     int64  // 0: never
 	every       int64  // to the next one; 0 when the head says it
 	maintenance string // the window that is open, if one is
+	series      string // which numbers seq is one of; "": nobody counts them
 	seq         uint64
 }
 
@@ -97,6 +98,9 @@ func (l *liner) line(t *Target, r run) []byte {
 	}
 	b = append(b, `","run":"`...)
 	b = appendRun(b, t.Name(), r.due)
+	if r.series != "" {
+		b = append(append(b, `","series":"`...), r.series...)
+	}
 	b = append(b, `","seq":`...)
 	b = strconv.AppendUint(b, r.seq, 10)
 	l.buf = append(b, '}')

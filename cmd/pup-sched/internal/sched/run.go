@@ -2,6 +2,8 @@ package sched
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"strconv"
@@ -54,6 +56,7 @@ type Scheduler struct {
 	out     *ndjson.Writer
 	meter   *meter
 	liner   liner
+	series  string // of the numbers of this run
 	started time.Time
 	drift   int64 // wall clock minus elapsed time
 
@@ -70,7 +73,7 @@ func New(targets []Target, opt Options) *Scheduler {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	s := &Scheduler{opt: opt, replace: make(chan []Target), signals: make(chan Signal, backlog), moods: map[string]mood{}, nextBeat: Never}
+	s := &Scheduler{series: newSeries(), opt: opt, replace: make(chan []Target), signals: make(chan Signal, backlog), moods: map[string]mood{}, nextBeat: Never}
 	s.meter = newMeter(opt.Out, s.clock, s.warnBlocked)
 	s.out = ndjson.NewWriter(s.meter, opt.MaxRecord)
 	s.targets = targets
@@ -108,8 +111,13 @@ func (s *Scheduler) Run(ctx context.Context) error {
 			}
 			s.report(true)
 			return s.out.Flush()
-		case s.targets = <-s.replace:
+		case targets := <-s.replace:
+			s.remove(targets)
+			s.targets = targets
 			s.fill()
+			if err := s.out.Flush(); err != nil {
+				return err
+			}
 		case sig := <-s.signals:
 			s.heed(sig)
 		case <-timer.C:
@@ -118,6 +126,22 @@ func (s *Scheduler) Run(ctx context.Context) error {
 			}
 		}
 		timer.Reset(s.sleep())
+	}
+}
+
+// remove writes a line for every target that is not among those of now any
+// more, so that pup-route expects nothing of it and closes what it has open.
+func (s *Scheduler) remove(targets []Target) {
+	kept := make(map[string]bool, len(targets))
+	for i := range targets {
+		kept[string(targets[i].Name())] = true
+	}
+	for i := range s.targets {
+		if name := s.targets[i].Name(); !kept[string(name)] {
+			b := append([]byte(`{"v":1,"type":"removed","name":"`), name...)
+			b = new(stamp).append(append(b, `","time":"`...), s.clock())
+			s.out.Add(append(b, `"}`...)) // Flush reports the error
+		}
 	}
 }
 
@@ -198,7 +222,17 @@ func (s *Scheduler) pop() error {
 	s.lagMax = max(s.lagMax, late)
 	s.emitted++
 	s.requeue(next)
-	return s.out.Add(s.liner.line(t, newRun(t.Plan, due, next, s.emitted)))
+	r := newRun(t.Plan, due, next, s.emitted)
+	r.series = s.series
+	return s.out.Add(s.liner.line(t, r))
+}
+
+// newSeries makes a name for the numbers of one run of the program, so that
+// who counts lines can tell a restart from a loss.
+func newSeries() string {
+	var b [6]byte
+	rand.Read(b[:]) //nolint:errcheck // it never fails
+	return hex.EncodeToString(b[:])
 }
 
 // next gives the due time that follows that of an entry.
@@ -260,6 +294,7 @@ func (s *Scheduler) beat(now int64) {
 	s.nextBeat = now - now%every + every
 	b := []byte(`{"v":1,"type":"beat","time":"`)
 	b = new(stamp).append(b, now)
+	b = append(append(b, `","series":"`...), s.series...)
 	b = append(b, `","every_ms":`...)
 	b = strconv.AppendInt(b, every, 10)
 	for _, c := range []struct {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -350,6 +351,34 @@ func TestBeats(t *testing.T) {
 		}
 		if b := beats[21]; b.Targets != 7 || b.Emitted != 70 || b.Skipped != 0 || b.BlockedMS != 0 {
 			t.Errorf("the last beat is %+v", b)
+		}
+	})
+}
+
+func TestRemovedTargetsAreNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &reader{t: t}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		plan := &Plan{Every: time.Hour}
+		s := New(targets(5, plan), r.options())
+		go func() {
+			time.Sleep(time.Minute)
+			s.Replace(ctx, targets(3, plan))
+			time.Sleep(time.Minute)
+			s.Replace(ctx, targets(5, plan))
+		}()
+		if err := s.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, l := range r.lines {
+			if l.Type == "removed" {
+				got = append(got, l.Name)
+			}
+		}
+		if want := []string{"t3", "t4"}; !slices.Equal(got, want) {
+			t.Errorf("removed %q, want %q", got, want)
 		}
 	})
 }
