@@ -82,7 +82,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 	done
 
 .PHONY: faults
-faults: ## kill pup-route at random and at each system call, fill its disk, fail its syncs: minutes, and it needs strace
+faults: ## the tests of docs/faults.md and their controls: kills, power cuts, full disks, escapes. Minutes; some as root only
 	$(GO) test -tags faults -count=1 -timeout=20m -run '^TestFault' $(TESTFLAGS) ./...
 
 .PHONY: bench

@@ -27,22 +27,30 @@ const noSleep = "GORACE=atexit_sleep_ms=0"
 type rig struct {
 	t     *testing.T
 	dir   string
+	spool string
 	lines int
 	pad   int // bytes that each line is longer
+	flush int // lines that are written at once
 }
 
 func newRig(t *testing.T, lines int) *rig {
-	r := &rig{t: t, dir: t.TempDir(), lines: lines}
-	user := ""
-	if os.Getuid() == 0 {
-		user = "user = \"root\"\n"
-	}
-	config := fmt.Sprintf("spool = %q\n[[hook]]\nname = \"note\"\non = [\"always\"]\n%scommand = [\"sh\", \"-c\", \"cat >> %s/calls\"]\nsandbox.level = \"off\"\n",
-		r.dir+"/spool", user, r.dir)
-	if err := os.WriteFile(r.dir+"/hooks.toml", []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	r := &rig{t: t, dir: t.TempDir(), lines: lines, flush: 16}
+	r.configure(r.dir + "/spool")
 	return r
+}
+
+// configure says where the spool is, and more of the hook.
+func (r *rig) configure(spool string, more ...string) {
+	r.t.Helper()
+	r.spool = spool
+	if os.Getuid() == 0 {
+		more = append(more, `user = "root"`)
+	}
+	config := fmt.Sprintf("spool = %[1]q\n[[hook]]\nname = \"note\"\non = [\"always\"]\ncommand = [\"sh\", \"-c\", \"[ ! -e %[2]s/dead ] || exit 75; cat >> %[2]s/calls\"]\nsandbox.level = \"off\"\n%[3]s\n",
+		spool, r.dir, strings.Join(more, "\n"))
+	if err := os.WriteFile(r.dir+"/hooks.toml", []byte(config), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // command is pup-route reading from in; prefix may run it under strace.
@@ -72,7 +80,7 @@ func (r *rig) feed(w *os.File) {
 	pad := strings.Repeat("x", r.pad)
 	for i := range r.lines {
 		fmt.Fprintf(b, `{"type":"result","name":"n%d","status":"up","run":"n%d@%d","text":"%s"}`+"\n", i%7, i%7, i, pad)
-		if i%16 == 15 {
+		if (i+1)%r.flush == 0 {
 			b.Flush() // the reader may be dead: then the next one gets it
 		}
 	}
@@ -114,7 +122,7 @@ func (r *rig) judge() (lost, repeated, unpassed int) {
 			unpassed++
 		}
 	}
-	open, dead, err := spool.List(r.dir + "/spool")
+	open, dead, err := spool.List(r.spool)
 	if err != nil || len(open)+len(dead) > 0 {
 		r.t.Errorf("%d jobs are open and %d dead at the end: %v", len(open), len(dead), err)
 	}
@@ -140,6 +148,10 @@ func (r *rig) kills(in *os.File, kills int) {
 // TestFaultKilledAtRandom: with the pipe held, kill -9 loses nothing and
 // repeats at most what was running.
 func TestFaultKilledAtRandom(t *testing.T) {
+	faultKills := faultKills
+	if testing.Short() {
+		faultKills = min(faultKills, 100)
+	}
 	r := newRig(t, faultKills*40)
 	in, w, err := os.Pipe()
 	if err != nil {
@@ -176,7 +188,12 @@ func TestFaultFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := bufio.NewScanner(errs)
-	for s.Scan() && !strings.Contains(s.Text(), "the spool is full") {
+	full := false
+	for !full && s.Scan() {
+		full = strings.Contains(s.Text(), "the spool is full")
+	}
+	if !full {
+		t.Error("it does not say that the spool is full")
 	}
 	if err := s.Err(); err != nil {
 		t.Fatal(err)

@@ -29,6 +29,11 @@ const hostile = `{"v":1,"type":"event","name":"web\r\nBcc: evil@example.org","ev
 // its exit status.
 func script(t *testing.T, name string, env ...string) int {
 	t.Helper()
+	return scriptWith(t, name, hostile, env...)
+}
+
+func scriptWith(t *testing.T, name, event string, env ...string) int {
+	t.Helper()
 	path, err := filepath.Abs("../../scripts/hooks/" + name)
 	if err != nil {
 		t.Fatal(err)
@@ -36,7 +41,7 @@ func script(t *testing.T, name string, env ...string) int {
 	cmd := exec.Command(path)
 	cmd.Dir = t.TempDir()
 	cmd.Env = append(env, "PATH="+os.Getenv("PATH"), "LANG=C.UTF-8", "PUP_JOB=50e13143c19a5a8360d032d9106a7f7e")
-	cmd.Stdin = strings.NewReader(hostile + "\n")
+	cmd.Stdin = strings.NewReader(event + "\n")
 	out, err := cmd.CombinedOutput()
 	if err != nil && cmd.ProcessState == nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -22,6 +23,7 @@ import (
 func TestMain(m *testing.M) {
 	hook.Shim()
 	if os.Getenv("PUP_ROUTE_MAIN") != "" { // a test runs us as the program
+		runtime.LockOSThread() // strace counts the calls of each thread
 		os.Exit(run())
 	}
 	testscript.Main(m, map[string]func(){"pup-route": func() { os.Exit(run()) }})

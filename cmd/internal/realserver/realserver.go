@@ -138,7 +138,10 @@ func state(pid int) string {
 	return string(rest[:1])
 }
 
-var errNotInstalled = errors.New("not installed")
+var (
+	errNotInstalled = errors.New("not installed")
+	errNotRoot      = errors.New("it takes root")
+)
 
 // Need skips the test where a program that it needs is not installed, and
 // fails it where nothing may be skipped.
@@ -151,11 +154,29 @@ func Need(t testing.TB, programs ...string) {
 	}
 }
 
-// giveUp skips the test if a program is missing and that is allowed, and fails it otherwise.
+// NeedRoot skips the test where it does not run as root, and fails it where
+// nothing may be skipped.
+func NeedRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		giveUp(t, errNotRoot)
+	}
+}
+
+// NeedFile skips the test where a device or another part of the system is
+// missing, and fails it where nothing may be skipped.
+func NeedFile(t testing.TB, path string) {
+	t.Helper()
+	if _, err := os.Stat(path); err != nil {
+		giveUp(t, fmt.Errorf("%w: %w", errNotInstalled, err))
+	}
+}
+
+// giveUp skips the test if a program or the right is missing and that is allowed, and fails it otherwise.
 func giveUp(t testing.TB, err error) {
 	t.Helper()
 	required := os.Getenv("CI") != "" || os.Getenv("PUP_SERVERS") == "required"
-	if errors.Is(err, errNotInstalled) && !required {
+	if (errors.Is(err, errNotInstalled) || errors.Is(err, errNotRoot)) && !required {
 		t.Skip(err)
 	}
 	t.Fatal(err)

@@ -49,6 +49,7 @@ type Outcome struct {
 	Exit     int    // exit status; -1: a signal, a time-out or no start
 	TimedOut bool   // ended by us for its time
 	Canceled bool   // ended by us because we end
+	Lacking  bool   // not started, since processes, descriptors or memory are short
 	Output   []byte // the last bytes of standard output and standard error
 	Answer   []byte // the last bytes of standard output, of a command that answers
 }
@@ -120,7 +121,29 @@ func (c *Command) environ() []string {
 }
 
 // A startError says that a command was not run.
-type startError struct{ err error }
+type startError struct {
+	err     error
+	lacking bool
+}
+
+// notStarted is the outcome of a command that was not run.
+func notStarted(err error) Outcome {
+	if se, ok := errors.AsType[*startError](err); ok {
+		return Outcome{Err: se, Exit: -1, Lacking: se.lacking}
+	}
+	return Outcome{Err: &startError{err, lacking(err)}, Exit: -1, Lacking: lacking(err)}
+}
+
+// lacking reports whether an error is for want of something that the command
+// is not to blame for.
+func lacking(err error) bool {
+	for _, e := range []error{syscall.EAGAIN, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ETXTBSY} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
 
 func (e *startError) Error() string { return "start: " + e.err.Error() }
 func (e *startError) Unwrap() error { return e.err }
@@ -130,7 +153,7 @@ func (e *startError) Unwrap() error { return e.err }
 func (c *Command) Run(stop *Stop, env []string, line []byte) Outcome {
 	in, more, release, err := c.give(line)
 	if err != nil {
-		return Outcome{Err: fmt.Errorf("hand the event over: %w", err), Exit: -1}
+		return notStarted(fmt.Errorf("hand the event over: %w", err))
 	}
 	defer release()
 	s := &spec{command: c, env: slices.Concat(c.environ(), env, more, c.Env)}
@@ -141,7 +164,7 @@ func (c *Command) Run(stop *Stop, env []string, line []byte) Outcome {
 	}
 	p, err := begin(s)
 	if err != nil {
-		return Outcome{Err: &startError{err}, Exit: -1}
+		return notStarted(err)
 	}
 	o := c.wait(stop, p)
 	o.Output = p.out.bytes()
@@ -177,6 +200,9 @@ func outcome(err error) Outcome {
 	}
 	if se, ok := errors.AsType[*statusError](err); ok {
 		o.Exit = se.exit
+	}
+	if se, ok := errors.AsType[*startError](err); ok {
+		o.Lacking = se.lacking
 	}
 	return o
 }

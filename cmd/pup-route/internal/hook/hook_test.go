@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -76,6 +77,46 @@ func TestOutcomes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLargeInput: a command that does not read its input, which no pipe
+// would hold, is not waited for.
+func TestLargeInput(t *testing.T) {
+	if o := shell(t, "exit 3").Run(NewStop(), nil, make([]byte, 4<<20)); o.Exit != 3 {
+		t.Errorf("got %+v", o)
+	}
+	c := shell(t, "wc -c < $PUP_FILE")
+	c.Input = File
+	if o := c.Run(NewStop(), nil, make([]byte, 4<<20)); string(o.Output) != "4194304\n" {
+		t.Errorf("got %+v, %s", o, o.Output)
+	}
+}
+
+// TestBusy: a command that has just been written may be open for writing in
+// a process that is being forked.
+func TestBusy(t *testing.T) {
+	dir := t.TempDir()
+	text, err := os.ReadFile("/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for j := range 50 {
+				path := filepath.Join(dir, fmt.Sprint(i, "-", j))
+				if err := os.WriteFile(path, text, 0o700); err != nil {
+					t.Error(err)
+				}
+				c := &Command{Argv: []string{path}, Timeout: time.Minute, Sandbox: Sandbox{Level: Off}}
+				if o := c.Run(NewStop(), nil, nil); o.Err != nil {
+					t.Error(o.Err)
+				}
+				os.Remove(path) //nolint:errcheck // the folder goes
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestFileInput(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"pup/cmd/internal/realserver"
 )
 
 // held is a script run at a level by whom the test runs as.
@@ -26,59 +28,55 @@ func TestNothingIsLeft(t *testing.T) {
 		{"child", "sleep 1000 &"},
 		{"own session", "setsid sleep 1000 &"},
 		{"double fork", "(setsid sh -c 'sleep 1000 & sleep 1000' &) &"},
+		{"daemon", "(cd / && setsid sh -c 'umask 0; (exec sleep 1000) & exit' >/dev/null 2>&1 </dev/null &)"},
+		{"keeps the output", "setsid sh -c 'sleep 1000; echo late' &"},
+		{"closes all descriptors", "setsid sh -c 'exec 0<&- 1>&- 2>&- 3>&-; exec sleep 1000' &"},
 		{"deaf", "setsid sh -c 'trap \"\" TERM HUP; sleep 1000; sleep 1000' &"},
 		{"many", "for i in 1 2 3 4 5 6 7 8 9; do (setsid sh -c 'sleep 1000 & sleep 1000 & wait' &) ; done"},
 	} {
 		for _, end := range []string{"exit 0", "sleep 1000"} {
 			t.Run(tt.name+" "+end, func(t *testing.T) {
-				// Every process holds the FIFO open for writing: reading it
-				// ends when the last one is gone.
-				path := fifo(t)
-				c := held(t, Sandbox{Level: Basic}, "exec 5>"+path+"; "+tt.script+"\n"+end)
-				if end != "exit 0" {
-					c.Timeout, c.Grace = 300*time.Millisecond, 50*time.Millisecond
-				}
-				gone := make(chan error, 1)
-				go func() {
-					_, err := os.ReadFile(path)
-					gone <- err
-				}()
-				o := c.Run(NewStop(), nil, nil)
-				if o.TimedOut != (end != "exit 0") {
-					t.Errorf("got %+v", o)
-				}
-				if err := <-gone; err != nil {
-					t.Error(err)
+				for range escapes {
+					c := held(t, Sandbox{Level: Basic}, "")
+					if os.Getuid() == 0 && end == "exit 0" { // the rest as root
+						u, err := LookupUser("nobody")
+						if err != nil {
+							t.Fatal(err)
+						}
+						c.User = u
+					}
+					nothingLeft(t, c, tt.script+"\n"+end, end != "exit 0")
 				}
 			})
 		}
 	}
 }
 
-// TestControlProcessGroup is the control of the test above: without the shim
-// a process with a session of its own stays.
-func TestControlProcessGroup(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "pid")
-	c := held(t, Sandbox{Level: Off}, "setsid sh -c 'echo $$ > "+path+"; sleep 1000 >/dev/null 2>&1' & while [ ! -s "+path+" ]; do :; done")
-	if o := c.Run(NewStop(), nil, nil); o.Err != nil {
-		t.Fatal(o.Err)
+// nothingLeft runs a script, every process of which holds a FIFO open for
+// writing: nobody must be left who does when the run is over.
+func nothingLeft(t *testing.T, c *Command, script string, times bool) {
+	t.Helper()
+	path := fifo(t)
+	for _, p := range []string{path, filepath.Dir(path), filepath.Dir(filepath.Dir(path))} {
+		if err := os.Chmod(p, 0o777); err != nil {
+			t.Fatal(err)
+		}
 	}
-	text, err := os.ReadFile(path)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var pid int
-	if _, err := fmt.Sscan(string(text), &pid); err != nil {
-		t.Fatal(err)
+	defer unix.Close(fd)
+	c.Argv = []string{c.Argv[0], "-c", "exec 5>" + path + "; " + script}
+	if times {
+		c.Timeout, c.Grace = 50*time.Millisecond, 10*time.Millisecond
 	}
-	p, err := os.FindProcess(pid)
-	if err == nil {
-		err = p.Kill()
+	if o := c.Run(NewStop(), nil, nil); o.TimedOut != times {
+		t.Errorf("got %+v, %s", o, o.Output)
 	}
-	if err != nil {
-		t.Errorf("the escaped process is not there: %v; the test above proves nothing", err)
+	if _, err := unix.Read(fd, make([]byte, 1)); err != nil {
+		t.Errorf("processes are left: %v", err)
 	}
-	killGroup(pid, 9)
 }
 
 func TestPrivileges(t *testing.T) {
@@ -110,6 +108,51 @@ func TestPrivileges(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestShimKilled: a command does not outlive its shim.
+func TestShimKilled(t *testing.T) {
+	path := fifo(t)
+	gone := make(chan error, 1)
+	go func() {
+		_, err := os.ReadFile(path)
+		gone <- err
+	}()
+	c := held(t, Sandbox{Level: Basic}, "exec 5>"+path+"; kill -9 $PPID; exec sleep 1000")
+	if o := c.Run(NewStop(), nil, nil); o.Err == nil || !o.Retry() {
+		t.Errorf("got %+v", o)
+	}
+	if err := <-gone; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSetuid: a set-user-ID program of root gives a hook nothing.
+func TestSetuid(t *testing.T) {
+	realserver.NeedRoot(t)
+	u, err := LookupUser("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	text, err := os.ReadFile("/usr/bin/id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "id")
+	if err := os.WriteFile(path, text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for p, mode := range map[string]os.FileMode{path: 0o755 | os.ModeSetuid, dir: 0o755, filepath.Dir(dir): 0o755} {
+		if err := os.Chmod(p, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := held(t, Sandbox{Level: Basic}, path+" -u")
+	c.User = u
+	if o := c.Run(NewStop(), nil, nil); o.Err != nil || string(o.Output) != fmt.Sprintln(u.UID) {
+		t.Errorf("%v, it runs as %s, want %d", o.Err, o.Output, u.UID)
 	}
 }
 

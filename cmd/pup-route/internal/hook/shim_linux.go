@@ -39,10 +39,11 @@ type order struct {
 
 // An end says how it ended.
 type end struct {
-	Error  string `json:",omitempty"` // it was not started
-	Exit   int
-	Signal int
-	Left   int // descendants that could not be ended
+	Error   string `json:",omitempty"` // it was not started
+	Lacking bool   // for want of processes, descriptors or memory
+	Exit    int
+	Signal  int
+	Left    int // descendants that could not be ended
 }
 
 // shimmed starts a command behind a shim.
@@ -102,9 +103,9 @@ func shimmed(s *spec) (*process, error) {
 func (e *end) err(err error) error {
 	switch {
 	case err != nil:
-		return &startError{err}
+		return &startError{err, false}
 	case e.Error != "":
-		return &startError{errors.New(e.Error)}
+		return &startError{errors.New(e.Error), e.Lacking}
 	case e.Left > 0:
 		return &statusError{exit: -1, left: e.Left}
 	case e.Signal != 0:
@@ -135,7 +136,7 @@ func Shim() {
 		e, err = o.run(in)
 	}
 	if err != nil {
-		e = end{Error: err.Error()}
+		e = end{Error: err.Error(), Lacking: lacking(err)}
 	}
 	if err := json.NewEncoder(control).Encode(e); err != nil {
 		os.Exit(1) // nobody listens any more
@@ -158,6 +159,7 @@ func (o *order) run(control *bufio.Reader) (end, error) {
 	if o.File {
 		attr.Files = append(attr.Files, fileFD)
 	}
+	attr.Sys.Pdeathsig = unix.SIGKILL // for the case that we are killed: this thread lives as long as we do
 	pid, err := forkExec(o.Argv, attr)
 	if err != nil {
 		return end{}, fmt.Errorf("start %s: %w", o.Argv[0], err)

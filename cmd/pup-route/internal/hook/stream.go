@@ -36,7 +36,7 @@ func (p *Process) Send(env []string, line []byte) Outcome {
 	}
 	if p.p == nil {
 		if err := p.start(env); err != nil {
-			return Outcome{Err: &startError{err}, Exit: -1}
+			return notStarted(err)
 		}
 	}
 	written := make(chan struct{})

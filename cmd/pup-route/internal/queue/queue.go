@@ -29,6 +29,7 @@ type lane[T any] struct {
 	key  string
 	jobs []*Job[T]
 	at   time.Time // not before
+	ran  bool      // the first job has run and runs again
 }
 
 // A hook holds the lanes of one hook.
@@ -108,6 +109,7 @@ func (q *Queue[T]) Add(j *Job[T]) {
 
 // next lets the first job of a lane start, or wait for its time.
 func (q *Queue[T]) next(l *lane[T]) {
+	l.ran = false
 	if l.jobs[0].Held {
 		return
 	}
@@ -185,7 +187,7 @@ func (q *Queue[T]) Done(j *Job[T], n int) {
 // lane wait behind it.
 func (q *Queue[T]) Again(j *Job[T], at time.Time) {
 	l := q.release(j)
-	l.at = at
+	l.at, l.ran = at, true
 	heap.Push(&q.waiting, l)
 }
 
@@ -200,7 +202,7 @@ func (q *Queue[T]) release(j *Job[T]) *lane[T] {
 func (q *Queue[T]) Hurry(all bool) {
 	var rest waiting[T]
 	for _, l := range q.waiting {
-		if all || l.jobs[0].Attempt == 0 {
+		if all || !l.ran {
 			l.hook.ready = append(l.hook.ready, l)
 		} else {
 			rest = append(rest, l)

@@ -70,8 +70,14 @@ func TestHurry(t *testing.T) {
 	add(q, "a", "x", 1)
 	q.Again(take(t, q, start, "a/x 1 #1"), start.Add(time.Hour))
 	take(t, q, start, "nothing")
+	q.Hurry(false)
+	take(t, q, start, "nothing")
 	q.Hurry(true)
-	take(t, q, start, "a/x 1 #2")
+	j := take(t, q, start, "a/x 1 #2")
+	j.Attempt-- // it was none
+	q.Again(j, start.Add(time.Hour))
+	q.Hurry(false)
+	take(t, q, start, "nothing")
 }
 
 func TestGathered(t *testing.T) {

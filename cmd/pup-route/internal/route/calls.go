@@ -136,6 +136,9 @@ func (r *router) done(e ended, now phase) {
 		r.gone(e.job)
 		return
 	}
+	if e.outcome.Lacking {
+		e.job.Attempt-- // it was none
+	}
 	j.Attempts = e.job.Attempt
 	j.Reason = e.outcome.Err.Error()
 	switch wall := r.Wall(); {

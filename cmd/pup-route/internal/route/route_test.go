@@ -98,6 +98,66 @@ func FuzzLines(f *testing.F) {
 	})
 }
 
+// TestHostileLines: what is no line of ours is reported and calls no hook,
+// and the lines around it are dealt with.
+func TestHostileLines(t *testing.T) {
+	c, err := config.Load(nil, []string{"always=false"}, config.Options{User: "root", Root: os.Getuid() == 0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, line string
+		bad        int
+		calls      int // beside those for the lines around it
+	}{
+		{"cut off", `{"name":"b","st`, 1, 0},
+		{"too long", `{"name":"b","status":"down","x":"` + strings.Repeat("x", 2000) + `"}`, 1, 0},
+		{"UTF-8", "{\"name\":\"b\xff\xfe\",\"status\":\"down\"}", 1, 0},
+		{"a key twice", `{"name":"b","name":"c","status":"down"}`, 1, 0},
+		{"a key in other letters", `{"NAME":"b","status":"down"}`, 1, 0},
+		{"deep", `{"name":"b","status":"down","x":` + strings.Repeat("[", 65) + strings.Repeat("]", 65) + "}", 1, 0},
+		{"zero byte", "{\"name\":\"b\x00\",\"status\":\"down\"}", 1, 0},
+		{"zero byte, escaped, in a text", `{"name":"b","status":"down","error":"\u0000"}`, 0, 1},
+		{"byte order mark", "\ufeff{\"name\":\"b\",\"status\":\"down\"}", 1, 0},
+		{"CRLF and blank lines", "\r\n  \r\n{\"name\":\"b\",\"status\":\"down\"}\r", 0, 1},
+		{"large numbers", `{"name":"b","status":"down","n":9007199254740993,"m":1e999}`, 0, 1},
+		{"another major version", `{"v":2,"name":"b","status":"down"}`, 1, 0},
+		{"unknown members", `{"v":1,"name":"b","status":"down","tomorrow":{"a":1}}`, 0, 1},
+		{"twice", `{"name":"b","status":"down","run":"b@1"}` + "\n" + `{"name":"b","status":"down","run":"b@1"}`, 0, 1},
+		{"not JSON", "down", 1, 0},
+		{"no object", `["name","b"]`, 1, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var out bytes.Buffer
+			in := `{"name":"a","status":"down"}` + "\n" + tt.line + "\n" + `{"name":"z","status":"down"}`
+			sum, err := Run(strings.NewReader(in), &out, io.Discard, Options{Config: c, Jobs: 1, MaxLine: 1000, MaxRecord: ndjson.MaxWrite, DryRun: true, Wall: time.Now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			calls := strings.Count(out.String(), `"type":"event"`)
+			if sum.Bad != tt.bad || calls != tt.calls+2 {
+				t.Errorf("%d bad lines and %d calls, want %d and %d:\n%s", sum.Bad, calls, tt.bad, tt.calls+2, out.String())
+			}
+			if tt.bad == 0 && tt.calls == 1 && !strings.Contains(out.String(), `"result":`+strings.TrimSpace(tt.line[strings.LastIndex(tt.line, "\n")+1:])+"}\n") {
+				t.Errorf("the result is not as it was:\n%s", out.String())
+			}
+		})
+	}
+}
+
+// TestAgain: pauses double, up to a bound.
+func TestAgain(t *testing.T) {
+	h := &config.Hook{RetryMin: 10 * time.Second, RetryMax: 15 * time.Minute}
+	for age, want := range map[time.Duration]time.Duration{
+		0: 10 * time.Second, 10 * time.Second: 10 * time.Second, 20 * time.Second: 20 * time.Second, 5 * time.Minute: 5 * time.Minute,
+		time.Hour: 15 * time.Minute, -time.Hour: 10 * time.Second, // the clock was set
+	} {
+		if got := again(h, age); got < want*8/10 || got > want*12/10 {
+			t.Errorf("%v old: again in %v, want about %v", age, got, want)
+		}
+	}
+}
+
 func TestClock(t *testing.T) {
 	wall := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
 	c := clock{}

@@ -1,9 +1,11 @@
 package route
 
 import (
+	"errors"
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"pup/cmd/pup-route/internal/spool"
@@ -114,8 +116,8 @@ func (r *router) save() bool {
 	}
 	if err == nil && r.spool.Full() {
 		r.keepGaps(r.gaps.All())
-		// Without space for a new journal the old one goes on.
-		if err = r.spool.Rotate(r.table.Names); spool.IsFull(err) {
+		// Without space or a descriptor for a new journal the old one goes on.
+		if err = r.spool.Rotate(r.table.Names); spool.IsFull(err) || errors.Is(err, syscall.EMFILE) {
 			err = nil
 		}
 	}

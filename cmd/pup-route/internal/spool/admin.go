@@ -84,7 +84,7 @@ func Ask(dir string, r Request) error {
 	s, err := Open(dir, nobody{})
 	if errors.Is(err, ErrInUse) {
 		requests := filepath.Join(dir, "requests")
-		if err := os.MkdirAll(requests, 0o700); err != nil {
+		if err := makeDir(requests); err != nil {
 			return err
 		}
 		return writeFile(filepath.Join(requests, r.name()), nil)

@@ -75,13 +75,10 @@ type Spool struct {
 // ErrInUse says that another process has the spool.
 var ErrInUse = errors.New("the spool is in use by another pup-route")
 
-// minRotate is the least size at which a journal is replaced.
-const minRotate = 16 << 20
-
 // Open opens the spool in dir, which it makes if need be, and tells h what
 // it holds. An error means that nothing may be accepted.
 func Open(dir string, h Handler) (*Spool, error) {
-	if err := os.MkdirAll(filepath.Join(dir, "dead"), 0o700); err != nil {
+	if err := makeDir(filepath.Join(dir, "dead")); err != nil {
 		return nil, err
 	}
 	if st, err := os.Stat(dir); err != nil {
@@ -218,7 +215,7 @@ func (s *Spool) read(h Handler) error {
 func (s *Spool) cut(rest []byte) error {
 	if damaged(rest) {
 		dir := filepath.Join(s.dir, "quarantine")
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := makeDir(dir); err != nil {
 			return err
 		}
 		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("journal-%016d-%d", s.number, s.size)), rest, 0o600); err != nil {
@@ -582,6 +579,24 @@ func commitFrame(dst []byte, input uint64, crc uint32) []byte {
 	binary.LittleEndian.PutUint64(tail[:], input)
 	binary.LittleEndian.PutUint32(tail[8:], crc)
 	return appendFrame(dst, kindCommit, tail[:])
+}
+
+// makeDir makes a folder, and those above it, so that they last: what is
+// synced in a folder is lost with the folder.
+func makeDir(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = makeDir(filepath.Dir(dir)); err == nil {
+			err = os.Mkdir(dir, 0o700)
+		}
+	}
+	switch {
+	case err == nil:
+		return syncDir(filepath.Dir(dir))
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	}
+	return err
 }
 
 func syncDir(dir string) error {
