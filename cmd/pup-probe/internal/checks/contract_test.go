@@ -174,13 +174,6 @@ func TestContractLeavesNothing(t *testing.T) {
 	})
 }
 
-// contractURL is a check's example with another scheme, and HOST for the host
-// and port.
-func contractURL(c *probe.Check, scheme probe.Scheme) string {
-	_, rest, _ := strings.Cut(at(c.Example, "HOST"), "://")
-	return scheme.Name + "://" + rest
-}
-
 // A subject is who is held to a contract.
 type subject struct {
 	check  *probe.Check

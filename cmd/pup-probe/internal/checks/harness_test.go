@@ -68,12 +68,20 @@ func talks(t *testing.T, url string, list []talk) {
 
 func play(t *testing.T, c net.Conn, script string) {
 	raw, br := c, bufio.NewReader(c)
+	var said []byte // lines of the server that come one after the other are one write
+	say := func() {
+		c.Write(said)
+		said = said[:0]
+	}
 	for line := range strings.SplitSeq(strings.TrimSpace(script), "\n") {
 		line = strings.TrimLeft(line, "\t")
 		if line == "" {
 			continue
 		}
 		op, text, _ := strings.Cut(line, " ")
+		if op != "S:" && op != "Sx" && len(said) > 0 {
+			say()
+		}
 		switch op {
 		case "C:", "C~":
 			got, err := br.ReadString('\n')
@@ -101,9 +109,9 @@ func play(t *testing.T, c net.Conn, script string) {
 			if !cut {
 				text += "\r\n"
 			}
-			io.WriteString(c, text)
+			said = append(said, text...)
 		case "Sx":
-			c.Write(unhex(text))
+			said = append(said, unhex(text)...)
 		case "!":
 			switch text {
 			case "close":
@@ -132,6 +140,9 @@ func play(t *testing.T, c net.Conn, script string) {
 		default:
 			t.Errorf("no such line in a script: %q", line)
 		}
+	}
+	if len(said) > 0 {
+		say()
 	}
 	io.Copy(io.Discard, br)
 }
