@@ -110,7 +110,7 @@ func TestHostileLines(t *testing.T) {
 		bad        int
 		calls      int // beside those for the lines around it
 	}{
-		{"cut off", `{"name":"b","st`, 1, 0},
+		{"cut off", `{"name":"b","status":"down","x":"y`, 1, 0},
 		{"too long", `{"name":"b","status":"down","x":"` + strings.Repeat("x", 2000) + `"}`, 1, 0},
 		{"UTF-8", "{\"name\":\"b\xff\xfe\",\"status\":\"down\"}", 1, 0},
 		{"a key twice", `{"name":"b","name":"c","status":"down"}`, 1, 0},
