@@ -102,7 +102,7 @@ func etcdRun(ctx context.Context, p *probe.Probe, opt *etcdOptions, facts *etcdF
 	switch {
 	case opt.Password != "" && opt.User == "":
 		return probe.Failf(wire.BadOptions, "etcd.password: needs etcd.user as well")
-	case opt.User != "" && !p.URL.Scheme.TLS && !opt.AllowPlainAuth && !loginLoopback(p.URL.Host):
+	case opt.User != "" && !p.URL.Scheme.TLS && !opt.AllowPlainAuth && !p.Loopback(p.URL.Host):
 		return probe.Failf(wire.BadOptions, "etcd: the password would be sent without TLS; use etcds, or say etcd.allow_plain_auth = true")
 	}
 	s := &etcdSession{p: p, opt: opt, facts: facts, api: httpconn.NewAPI(p, "h2", "http/1.1")}

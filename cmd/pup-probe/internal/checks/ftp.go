@@ -54,7 +54,7 @@ Phases: greet has the greeting and AUTH TLS, auth the login, request the command
 
 // must says whether a login on c has to wait for TLS.
 func (o *ftpOptions) must(c *probe.Conn) bool {
-	return o.Password != "" && !o.AllowPlainAuth && !loginLoopback(c.Host())
+	return o.Password != "" && !o.AllowPlainAuth && !c.Private()
 }
 
 func ftp(ctx context.Context, p *probe.Probe, opt *ftpOptions, facts *ftpFacts) (err error) {

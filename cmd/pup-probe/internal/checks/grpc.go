@@ -113,7 +113,7 @@ type grpcSession struct {
 func (s *grpcSession) prepare() error {
 	o, p := s.opt, s.p
 	secret := o.Token != "" || len(o.SecretMetadata) > 0
-	if secret && !p.URL.Scheme.TLS && !o.AllowPlainAuth && !loginLoopback(p.URL.Host) {
+	if secret && !p.URL.Scheme.TLS && !o.AllowPlainAuth && !p.Loopback(p.URL.Host) {
 		return probe.Failf(wire.BadOptions, "grpc: credentials over a connection without TLS; use grpcs, or say grpc.allow_plain_auth = true")
 	}
 	if !o.Health && !o.Reflection {

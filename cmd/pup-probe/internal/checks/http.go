@@ -199,7 +199,7 @@ func (l *httpLogin) given(p *probe.Probe) bool { return l.user(p) != "" || l.Tok
 func (l *httpLogin) allowed(p *probe.Probe, given bool) error {
 	name := p.URL.Check.Name
 	switch {
-	case given && !p.URL.Scheme.TLS && !l.AllowPlainAuth && !loginLoopback(p.URL.Host):
+	case given && !p.URL.Scheme.TLS && !l.AllowPlainAuth && !p.Loopback(p.URL.Host):
 		return probe.Failf(wire.BadOptions, "%s: credentials over a connection without TLS; use a URL with TLS, or say %s.allow_plain_auth = true", name, name)
 	case l.Token != "" && l.user(p) != "":
 		return probe.Failf(wire.BadOptions, "%s: both token and user; one of them can be sent", name)

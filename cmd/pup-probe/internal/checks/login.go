@@ -3,7 +3,6 @@ package checks
 import (
 	"encoding/base64"
 	"errors"
-	"net/netip"
 	"strings"
 
 	"pup/cmd/internal/wire"
@@ -48,7 +47,7 @@ func (o *loginOptions) validFor(p *probe.Probe, prefix, host string, tls bool, s
 		return probe.Failf(wire.BadOptions, "%s: needs %s as well", password, user)
 	case o.User != "" && o.Password == "" && o.Token == "" && o.Mechanism != sasl.External:
 		return probe.Failf(wire.BadOptions, "%s: needs %s as well", user, password)
-	case o.given() && !tls && starttls == "off" && !o.AllowPlainAuth && !loginLoopback(host):
+	case o.given() && !tls && starttls == "off" && !o.AllowPlainAuth && !p.Loopback(host):
 		return probe.Failf(wire.BadOptions, "%s: the credentials would be sent without TLS; allow starttls, or say %s.allow_plain_auth = true", user, name)
 	}
 	if err := loginText(p, prefix+"user", o.User); err != nil {
@@ -60,12 +59,6 @@ func (o *loginOptions) validFor(p *probe.Probe, prefix, host string, tls bool, s
 // must says whether a login on c has to wait for TLS.
 func (o *loginOptions) must(c *probe.Conn) bool {
 	return o.given() && !o.AllowPlainAuth && !c.Private()
-}
-
-// loginLoopback says whether a host, by name or address, is this machine.
-func loginLoopback(host string) bool {
-	a, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
 }
 
 // loginText refuses control characters in an option whose text goes into a
@@ -91,8 +84,7 @@ func (o *loginOptions) client(p *probe.Probe, c *probe.Conn, offered []string) (
 	if o.Mechanism != "" {
 		cl, err = sasl.New(o.Mechanism, cred)
 	} else {
-		secure := c.TLSState() != nil || o.AllowPlainAuth || loginLoopback(c.Host())
-		cl, err = sasl.Pick(offered, cred, secure)
+		cl, err = sasl.Pick(offered, cred, o.AllowPlainAuth || c.Private())
 	}
 	if err != nil {
 		return nil, probe.Failf(wire.Denied, "%w", err)

@@ -52,7 +52,11 @@ func wantGone(t *testing.T, res result, phase string) {
 func TestLoginThroughProxy(t *testing.T) {
 	pw := `"user":"tim","password":"` + secret(t, "LOGIN_PROXY", "tanstaaf") + `"`
 	for name, script := range map[string]string{"smtp": smtpHello, "imap": imapHello, "pop3": pop3Hello, "mysql": mysqlServer(0, string(mysqlHello("8.0.35", mysqlNative, mysqlTestCaps)))} {
-		for starttls, want := range map[string]string{"off": "unknown options greet", "auto": "down tls greet"} {
+		off := "unknown options prepare"
+		if name == "mysql" { // whether it needs TLS, the server says
+			off = "unknown options greet"
+		}
+		for starttls, want := range map[string]string{"off": off, "auto": "down tls greet"} {
 			proxy := brokerProxy(t, serve(t, func(c net.Conn) {
 				play(t, c, script+"! end")
 				b, _ := io.ReadAll(c)
@@ -62,6 +66,17 @@ func TestLoginThroughProxy(t *testing.T) {
 			}))
 			check(t, name+"://localhost:9", fmt.Sprintf(`%s,%q:{%s,"starttls":%q}`, proxy, name, pw, starttls)).want(t, want, "error contains '"+name+".allow_plain_auth'")
 		}
+	}
+}
+
+// What is at the other end of a proxy is not this machine, whatever it is called.
+func TestCredentialsThroughProxy(t *testing.T) {
+	pw := fmt.Sprintf(`"user":"tim","password":%q`, secret(t, "CREDENTIALS_PROXY", "tanstaaf"))
+	for name, want := range map[string]string{"http": "unknown options prepare", "etcd": "unknown options prepare", "elasticsearch": "unknown options prepare"} {
+		target := fmt.Sprintf(`%q:{%s}`, name, pw)
+		check(t, name+"://localhost:9", brokerProxy(t, closedPort(t))+","+target).want(t, want, "error contains '"+name+".allow_plain_auth'")
+		check(t, name+"://localhost:9", `"connect":"192.0.2.1:9",`+target).want(t, want, "error contains '"+name+".allow_plain_auth'")
+		check(t, name+"://www.example.org:9", `"connect":"`+closedPort(t)+`",`+target).want(t, "down refused connect")
 	}
 }
 

@@ -136,7 +136,7 @@ func snmpPlan(p *probe.Probe, opt *snmpOptions) (names, oids []string, err error
 		err = bad("user, auth_password and priv_password are of version 3; set version")
 	case opt.Version == "3" && opt.Community != "":
 		err = bad("community: version 3 has users instead")
-	case opt.Community != "" && !opt.AllowPlainAuth && !loginLoopback(p.URL.Host):
+	case opt.Community != "" && !opt.AllowPlainAuth && !p.Loopback(p.URL.Host):
 		err = bad("community: anybody on the way can read it; use version 3, or say snmp.allow_plain_auth = true")
 	case opt.PrivPassword != "" && opt.AuthPassword == "":
 		err = bad("priv_password: needs auth_password")

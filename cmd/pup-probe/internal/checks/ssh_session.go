@@ -255,7 +255,7 @@ func (s *sshSession) config() (*ssh.ClientConfig, []sshMethod, error) {
 			return nil, nil, probe.Failf(wire.BadOptions, "%s.host_key: %.80q is no fingerprint such as ssh-keygen -l prints, SHA256:...", name, k)
 		}
 	}
-	if o.Password != "" && len(o.HostKey) == 0 && !loginLoopback(s.p.URL.Host) {
+	if o.Password != "" && len(o.HostKey) == 0 && !s.p.Loopback(s.p.URL.Host) {
 		return nil, nil, probe.Failf(wire.BadOptions, "%s.password: needs %s.host_key; without credentials the check tells the fingerprint", name, name)
 	}
 	all := ssh.SupportedAlgorithms()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync"
 	"syscall"
@@ -319,6 +320,23 @@ func (c *Conn) Drain(max int64) error {
 		return nil
 	}
 	return err
+}
+
+// Loopback says, before there is a connection, whether one to host will not
+// leave this machine: by its name or address, by that of the option connect,
+// or through a socket file. One through a proxy does leave. See [Conn.Private].
+func (p *Probe) Loopback(host string) bool {
+	switch o := p.opt; {
+	case o.proxy != nil:
+		return false
+	case host != p.URL.Host:
+	case o.socket != "":
+		return true
+	case o.connectHost != "":
+		host = o.connectHost
+	}
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
 }
 
 // Private says whether credentials may be written to the connection: it
