@@ -41,7 +41,7 @@ type hookKeys struct {
 	Grace         wire.Duration     `json:"grace" doc:"The time between SIGTERM and SIGKILL."`
 	Env           map[string]string `json:"env" doc:"Environment variables for it. It gets none of ours. Secrets do not belong here; name a file."`
 	User          string            `json:"user" doc:"Whom it runs as. Must be said, here or by --user, when pup-route runs as root; root only if it is said."`
-	Group         wire.Duration     `json:"group" doc:"Gather the events of the hook for so long and give them to it in one call: one event called group, with the others in its list events. So it is also the least time between two calls."`
+	Group         wire.Duration     `json:"group" doc:"Gather the events of the hook for so long and give them to it in one call: one event called group, with the others in its list events. That limits a storm as well: it is the least time between two calls."`
 	Answers       bool              `json:"answers" doc:"The last line that the hook prints on standard output is an answer, a JSON object: {\"acknowledge\":\"2h\"}: no reminders of this incident, and no other hook hears of it, for so long; {\"silence\":\"2h\"}: the same for the name; {\"recheck\":true}: check the name now; {\"label\":{\"ticket\":\"OPS-12\"}}: have this in the member labels of all later events of the name, until the problem is over: 8 labels of 256 bytes at most, \"\" takes one away. Several may stand in one."`
 	Jobs          int               `json:"jobs" min:"1" max:"1000" doc:"How many of its runs may go on at once. Those for one name never overlap and keep their order."`
 	RetryMin      wire.Duration     `json:"retry_min" doc:"The pause before the second attempt. Later pauses are as long as the job is old, so they double."`
