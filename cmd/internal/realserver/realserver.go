@@ -81,17 +81,39 @@ func Kill(t testing.TB, says map[string]string, name string) {
 	signal(t, says, name, syscall.SIGKILL, ended)
 }
 
-// signal sends sig to the process group that each server leads, since some answer from a child, and waits until the
-// leader is in one of the states.
+// signal sends sig to the process group that each server leads, since some answer from a child, and waits until all of
+// the group are in one of the states.
 func signal(t testing.TB, says map[string]string, name string, sig syscall.Signal, states string) {
 	t.Helper()
 	pid := pid(t, says, name)
 	if err := syscall.Kill(-pid, sig); err != nil {
 		t.Fatalf("%v to %s: %v", sig, name, err)
 	}
-	if err := await(pid, states); err != nil {
-		t.Fatalf("%v to %s: %v", sig, name, err)
+	for _, member := range group(pid) {
+		want := states
+		if member != pid {
+			want += ended // by itself, after it has done what it was there for
+		}
+		if err := await(member, want); err != nil {
+			t.Fatalf("%v to %s: %v", sig, name, err)
+		}
 	}
+}
+
+// group lists the processes of a process group, its leader as well if that has ended.
+func group(leader int) []int {
+	members := []int{leader}
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		stat, _ := os.ReadFile(path)
+		_, rest, _ := bytes.Cut(stat, []byte(") ")) // state, parent, group
+		fields := bytes.Fields(rest)
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err == nil && pid != leader && len(fields) > 2 && string(fields[2]) == strconv.Itoa(leader) {
+			members = append(members, pid)
+		}
+	}
+	return members
 }
 
 func pid(t testing.TB, says map[string]string, name string) int {

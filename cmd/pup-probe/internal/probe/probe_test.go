@@ -127,7 +127,7 @@ func listen(t testing.TB, addr string, f func(net.Conn)) string {
 	}
 	var conns sync.WaitGroup
 	t.Cleanup(func() { ln.Close(); conns.Wait() })
-	go func() {
+	conns.Go(func() {
 		for {
 			c, err := ln.Accept()
 			if err != nil {
@@ -135,7 +135,7 @@ func listen(t testing.TB, addr string, f func(net.Conn)) string {
 			}
 			conns.Go(func() { defer c.Close(); f(c) })
 		}
-	}()
+	})
 	return ln.Addr().String()
 }
 
