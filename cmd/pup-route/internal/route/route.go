@@ -105,7 +105,7 @@ func Run(in io.Reader, out, errs io.Writer, o Options) (Summary, error) {
 		diagnosis: newDiagnosis(),
 		gaps:      gap.New(o.Config.GapAfter),
 	}
-	r.fields.take, r.fields.rhythm, r.fields.limit = r.fields.member, &span{}, &span{}
+	r.fields.take, r.fields.day, r.fields.rhythm, r.fields.limit = r.fields.member, &day{}, &span{}, &span{}
 	r.table = state.New(r.event, r.noted)
 	r.table.Gate = r.gate
 	r.table.Follower = (*follower)(r)

@@ -18,7 +18,8 @@ type fields struct {
 	typ, v, name, url, status, time, due, run, every, everyMS, timeout, vantage, series, seq, emitted, probe []byte
 
 	take          func(key, value []byte) error // member, made once
-	rhythm, limit *span                         // what every and timeout were last
+	day           *day
+	rhythm, limit *span // what every and timeout were last
 }
 
 func (f *fields) member(key, value []byte) error {
@@ -61,7 +62,7 @@ func (f *fields) member(key, value []byte) error {
 
 // scan reads a line; an error means that it is no JSON object.
 func (f *fields) scan(text []byte) error {
-	*f = fields{take: f.take, rhythm: f.rhythm, limit: f.limit}
+	*f = fields{take: f.take, day: f.day, rhythm: f.rhythm, limit: f.limit}
 	return ndjson.Members(text, f.take)
 }
 
@@ -105,7 +106,7 @@ func (f *fields) result(r *state.Result, text []byte, every, due bool) error {
 		r.Timeout = f.limit.of(f.timeout, defaultTimeout)
 	}
 	if due {
-		r.Due = instant(f.due)
+		r.Due = f.instant(f.due)
 	}
 	return nil
 }
@@ -161,13 +162,66 @@ func plain(value []byte) []byte {
 }
 
 // moment reads the time of a result; the zero time if it has none.
-func (f *fields) moment() time.Time { return instant(f.time) }
+func (f *fields) moment() time.Time { return f.instant(f.time) }
 
-func instant(value []byte) (t time.Time) {
-	if text := plain(value); text != nil {
-		if err := t.UnmarshalText(text); err != nil {
-			return time.Time{}
+func (f *fields) instant(value []byte) (t time.Time) {
+	text := plain(value)
+	if text == nil {
+		return t
+	}
+	if t, ok := f.day.moment(text); ok {
+		return t
+	}
+	if err := t.UnmarshalText(text); err != nil {
+		return time.Time{}
+	}
+	f.day.begin(text, t)
+	return t
+}
+
+// A day is one whose date has been read, so that of another time on it only
+// the clock has to be: results come in the order of time, or nearly so.
+type day struct {
+	date  [len("2006-01-02T")]byte
+	start int64 // seconds since 1970
+}
+
+func (d *day) begin(text []byte, t time.Time) {
+	if t.Location() == time.UTC && len(text) > len(d.date) {
+		copy(d.date[:], text)
+		d.start = t.Truncate(24 * time.Hour).Unix()
+	}
+}
+
+// moment reads a time in UTC on the day, such as 2006-01-02T15:04:05.999Z.
+func (d *day) moment(text []byte) (t time.Time, ok bool) {
+	const clock = len("2006-01-02T15:04:05")
+	if len(text) <= clock || string(text[:len(d.date)]) != string(d.date[:]) || text[13] != ':' || text[16] != ':' || text[len(text)-1] != 'Z' {
+		return t, false
+	}
+	hour, minute, second := digits(text[11:13]), digits(text[14:16]), digits(text[17:19])
+	fraction, nanos := text[clock:len(text)-1], 0
+	if len(fraction) > 0 {
+		if nanos = digits(fraction[1:]); fraction[0] != '.' || len(fraction) < 2 || len(fraction) > 10 {
+			return t, false
+		}
+		for range 10 - len(fraction) {
+			nanos *= 10
 		}
 	}
-	return t
+	if hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 59 || nanos < 0 {
+		return t, false
+	}
+	return time.Unix(d.start+int64(hour*3600+minute*60+second), int64(nanos)).UTC(), true
+}
+
+// digits reads a number that is nothing but digits, or gives -1.
+func digits(text []byte) (n int) {
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			return -1
+		}
+		n = 10*n + int(c-'0')
+	}
+	return n
 }
