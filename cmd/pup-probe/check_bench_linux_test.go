@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -23,6 +22,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"pup/cmd/internal/realserver"
 )
 
 // benchJobs is how many checks run at once, the program's and the reference's.
@@ -265,28 +266,10 @@ const (
 )
 
 // benchServer starts a server in a process of its own, which listens on the
-// addresses that benchAddr gives. One of https writes the certificate of its authority to the file
-// ca.
+// addresses that benchAddr gives. One of https writes the certificate of its
+// authority to the file ca.
 func benchServer(b *testing.B, kind, ca string) (port string) {
-	cmd := exec.Command(os.Args[0], "-test.run=^TestBenchServer$")
-	cmd.Env = append(os.Environ(), "PUP_BENCH_SERVER="+kind, "PUP_BENCH_CA="+ca)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { in.Close(); cmd.Wait() })
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		b.Fatal(err)
-	}
-	return strings.TrimSpace(line)
+	return realserver.Own(b, "TestBenchServer", "PUP_BENCH_SERVER="+kind, "PUP_BENCH_CA="+ca)()
 }
 
 // TestBenchServer is no test: as a child of a benchmark it is the server, until

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pup/cmd/internal/realserver"
 )
 
 // silentChecks is how many checks wait at once in TestSilent. Each takes a
@@ -134,25 +135,7 @@ func silentRun(t testing.TB, program, url string, n int, enough func(kib int) bo
 }
 
 func silentServer(t testing.TB, n int) (addr string, said func() string) {
-	cmd := exec.Command(os.Args[0], "-test.run=^TestSilentServer$")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("PUP_SILENT_SERVER=%d", n))
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { in.Close(); cmd.Wait() })
-	br := bufio.NewReader(out)
-	said = func() string {
-		line, _ := br.ReadString('\n')
-		return strings.TrimSpace(line)
-	}
+	said = realserver.Own(t, "TestSilentServer", fmt.Sprintf("PUP_SILENT_SERVER=%d", n))
 	return said(), said
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -14,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pup/cmd/internal/realserver"
 )
 
 // A peer does what pup-probe does, for ops operations in a run.
@@ -139,7 +140,7 @@ func TestNameServer(t *testing.T) {
 // BenchmarkDNSPeers is the CPU time of a DNS check beside that of programs that
 // ask many questions: massdns, and dnsperf, which only counts the answers.
 func BenchmarkDNSPeers(b *testing.B) {
-	program, addr := built(b), serving(b, "TestNameServer", "PUP_NAME_SERVER")
+	program, addr := built(b), realserver.Own(b, "TestNameServer", "PUP_NAME_SERVER=1")()
 	host, port, _ := net.SplitHostPort(addr)
 	const n = 20_000
 	var targets, names, queries strings.Builder
@@ -181,33 +182,10 @@ func TestPageServer(t *testing.T) {
 	http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, page) }))
 }
 
-// serving starts one of the servers above in a process of its own.
-func serving(b *testing.B, test, variable string) (addr string) {
-	cmd := exec.Command(os.Args[0], "-test.run=^"+test+"$")
-	cmd.Env = append(os.Environ(), variable+"=1")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { in.Close(); cmd.Wait() })
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		b.Fatal(err)
-	}
-	return strings.TrimSpace(line)
-}
-
 // BenchmarkHTTPPeers is the CPU time of an HTTP check beside that of the
 // programs that people use for it.
 func BenchmarkHTTPPeers(b *testing.B) {
-	program, addr := built(b), serving(b, "TestPageServer", "PUP_PAGE_SERVER")
+	program, addr := built(b), realserver.Own(b, "TestPageServer", "PUP_PAGE_SERVER=1")()
 	host, port, _ := net.SplitHostPort(addr)
 	const n, few, served = 5000, 100, 1024
 	targets := strings.Repeat(fmt.Sprintf(`{"name":"www","url":"http://%s/"}`+"\n", addr), n)
@@ -335,7 +313,7 @@ func BenchmarkStartPeers(b *testing.B) {
 		peers = append(peers, peer{"check_tcp", few, again(p, "-H", host, "-p", port)})
 	}
 	if p, ok := installed(b, "curl"); ok {
-		page := serving(b, "TestPageServer", "PUP_PAGE_SERVER")
+		page := realserver.Own(b, "TestPageServer", "PUP_PAGE_SERVER=1")()
 		peers = append(peers, peer{"curl", few, again(p, "-s", "http://"+page+"/")})
 	}
 	comparePeers(b, peers...)

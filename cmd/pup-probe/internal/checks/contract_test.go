@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"pup/cmd/internal/realserver"
 	"pup/cmd/pup-probe/internal/probe"
 )
 
@@ -231,7 +232,7 @@ type way struct {
 func (s subject) ways(t *testing.T) []way {
 	const nobody = "/nonexistent/socket"
 	connect := func(path string) string { return join(s.target, `"connect":"unix:`+path+`"`) }
-	closed := closedPort(t)
+	closed := realserver.ClosedPort(t)
 	overTCP := way{"TCP", s.url(closed), s.target, func(f func(net.Conn)) (string, string) { return s.url(serve(t, f)), s.target }}
 	switch {
 	case s.check.Name == "unix":
@@ -295,7 +296,7 @@ func (s subject) lies(t *testing.T, w way) {
 }
 
 func (s subject) datagramLies(t *testing.T) {
-	s.run(t, s.url(closedPort(t)), s.target).beginsWith(t, "closed port", "down refused")
+	s.run(t, s.url(realserver.ClosedPort(t)), s.target).beginsWith(t, "closed port", "down refused")
 	var all sync.WaitGroup
 	for _, l := range datagramLiars {
 		url := s.url(serveUDP(t, l.reply))

@@ -1,7 +1,6 @@
 package checks
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,6 +17,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"pup/cmd/internal/realserver"
 	"pup/cmd/pup-probe/internal/dnsmsg"
 	"pup/cmd/pup-probe/internal/dnsudp"
 	"pup/cmd/pup-probe/internal/engine"
@@ -63,25 +62,7 @@ func TestDNSBenchServer(t *testing.T) {
 }
 
 func dnsBenchServer(b *testing.B) netip.AddrPort {
-	cmd := exec.Command(os.Args[0], "-test.run=^TestDNSBenchServer$")
-	cmd.Env = append(os.Environ(), "PUP_DNS_BENCH_SERVER=1")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { in.Close(); cmd.Wait() })
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		b.Fatal(err)
-	}
-	return netip.MustParseAddrPort(strings.TrimSpace(line))
+	return netip.MustParseAddrPort(realserver.Own(b, "TestDNSBenchServer", "PUP_DNS_BENCH_SERVER=1")())
 }
 
 // dnsBenchAsk asks n times, so many at once, over the connections that dial

@@ -376,7 +376,7 @@ func TestDNSLiars(t *testing.T) {
 		})
 	}
 	t.Run("refused", func(t *testing.T) {
-		check(t, "dns://"+closedPort(t)+"/www.example.org", "").want(t, "down refused wait")
+		check(t, "dns://"+realserver.ClosedPort(t)+"/www.example.org", "").want(t, "down refused wait")
 	})
 	t.Run("lost once", func(t *testing.T) {
 		var n atomic.Int32

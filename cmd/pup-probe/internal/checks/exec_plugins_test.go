@@ -22,7 +22,7 @@ func TestExecPlugins(t *testing.T) {
 	}))
 	t.Cleanup(page.Close)
 	_, port, _ := net.SplitHostPort(page.Listener.Addr().String())
-	_, closed, _ := net.SplitHostPort(closedPort(t))
+	_, closed, _ := net.SplitHostPort(realserver.ClosedPort(t))
 	_, hung, _ := net.SplitHostPort(serve(t, func(c net.Conn) { io.Copy(io.Discard, c) }))
 	for _, tt := range []struct {
 		name, plugin, args, more, want string

@@ -91,7 +91,7 @@ func TestFTPData(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, port, _ := net.SplitHostPort(serve(t, tt.data))
-			_, none, _ := net.SplitHostPort(closedPort(t))
+			_, none, _ := net.SplitHostPort(realserver.ClosedPort(t))
 			var n int
 			fmt.Sscan(port, &n)
 			features := "MLST type*;size*;modify*;"

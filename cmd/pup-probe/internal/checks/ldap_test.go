@@ -94,7 +94,7 @@ func TestLDAPReal(t *testing.T) {
 		{"external without certificate", "ldap://" + s["ldap"], ca + `"ldap":{"mechanism":"EXTERNAL"}`, "down denied auth", nil},
 		{"behind", "ldap://" + s["ldap_behind"] + dc, ca + `"ldap":{"providers":["` + s["ldap"] + `"]}`, "up", []string{"ldap.lag_ms == 10000", "ldap.csn startsWith '20260101120000'"}},
 		{"not behind", "ldap://" + s["ldap"] + dc, ca + `"ldap":{"providers":["` + s["ldap_behind"] + `"]}`, "up", []string{"ldap.lag_ms == 0"}},
-		{"provider gone", "ldap://" + s["ldap"] + dc, ca + `"ldap":{"providers":["` + closedPort(t) + `"]}`, "down refused connect", nil},
+		{"provider gone", "ldap://" + s["ldap"] + dc, ca + `"ldap":{"providers":["` + realserver.ClosedPort(t) + `"]}`, "down refused connect", nil},
 		{"strict", "ldap://" + s["ldap_strict"] + dc, ca + `"timeout":"5s"`, "down denied auth", nil},
 		{"strict, with a login", "ldap://" + s["ldap_strict"] + dc, ca + `"ldap":{` + admin + `}`, "up", []string{"ldap.entries == 4"}},
 		{"another service", "smtp://" + s["ldap"], `"timeout":"1s"`, "down timeout greet", nil},

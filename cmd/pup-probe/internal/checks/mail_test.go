@@ -74,9 +74,9 @@ func TestCredentialsThroughProxy(t *testing.T) {
 	pw := fmt.Sprintf(`"user":"tim","password":%q`, secret(t, "CREDENTIALS_PROXY", "tanstaaf"))
 	for name, want := range map[string]string{"http": "unknown options prepare", "etcd": "unknown options prepare", "elasticsearch": "unknown options prepare"} {
 		target := fmt.Sprintf(`%q:{%s}`, name, pw)
-		check(t, name+"://localhost:9", brokerProxy(t, closedPort(t))+","+target).want(t, want, "error contains '"+name+".allow_plain_auth'")
+		check(t, name+"://localhost:9", brokerProxy(t, realserver.ClosedPort(t))+","+target).want(t, want, "error contains '"+name+".allow_plain_auth'")
 		check(t, name+"://localhost:9", `"connect":"192.0.2.1:9",`+target).want(t, want, "error contains '"+name+".allow_plain_auth'")
-		check(t, name+"://www.example.org:9", `"connect":"`+closedPort(t)+`",`+target).want(t, "down refused connect")
+		check(t, name+"://www.example.org:9", `"connect":"`+realserver.ClosedPort(t)+`",`+target).want(t, "down refused connect")
 	}
 }
 
@@ -239,7 +239,7 @@ func TestMailtripReal(t *testing.T) {
 		{"thrown away", "mailtrip://" + says["relay"], trust + `,"timeout":"3s","mailtrip":{"to":"x@foreign.invalid","poll":"50ms",` + login + `,"fetch":"pop3://` + says["pop3"] + `"}`, "down timeout wait", []string{"mailtrip.leg == 'deliver'"}},
 		{"no such recipient", "mailtrip://" + says["smtp"], trust + `,"mailtrip":{"to":"nobody@example.test",` + login + `,"fetch":"imap://` + says["imap"] + `"}`, "down mismatch request", []string{"mailtrip.leg == 'submit'", "mailtrip.code == 550"}},
 		{"SMTP where IMAP should be", "mailtrip://" + says["smtp"], trust + `,"mailtrip":{` + to + login + `,"fetch":"imap://` + says["smtp"] + `"}`, "down protocol greet", []string{"mailtrip.leg == 'open'"}},
-		{"nothing where IMAP should be", "mailtrip://" + says["smtp"], trust + `,"mailtrip":{` + to + login + `,"fetch":"imap://` + closedPort(t) + `"}`, "down refused connect", []string{"mailtrip.leg == 'open'"}},
+		{"nothing where IMAP should be", "mailtrip://" + says["smtp"], trust + `,"mailtrip":{` + to + login + `,"fetch":"imap://` + realserver.ClosedPort(t) + `"}`, "down refused connect", []string{"mailtrip.leg == 'open'"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) { check(t, tt.url, tt.target).want(t, tt.want, tt.facts...) })
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"pup/cmd/internal/realserver"
 )
 
 func TestMailtrip(t *testing.T) {
@@ -87,7 +89,7 @@ func TestMailtripContract(t *testing.T) {
 			return `"mailtrip":{` + login + `,"poll":"10ms","fetch":"` + fetch + "://" + box + `"}`
 		}
 		t.Run(fetch, func(t *testing.T) {
-			s.run(t, "mailtrip://"+smtp, fetchFrom(closedPort(t))).want(t, "down refused connect", "mailtrip.leg == 'open'")
+			s.run(t, "mailtrip://"+smtp, fetchFrom(realserver.ClosedPort(t))).want(t, "down refused connect", "mailtrip.leg == 'open'")
 			s.lies(t, way{name: fetch, to: func(f func(net.Conn)) (url, target string) { return "mailtrip://" + smtp, fetchFrom(serve(t, f)) }})
 		})
 	}

@@ -41,7 +41,7 @@ func TestMatrix(t *testing.T) {
 		{"silent", serveUDP(t, func([]byte) [][]byte { return nil })},
 		{"echo", serveUDP(t, func(b []byte) [][]byte { return [][]byte{b} })},
 		{"garbage", serveUDP(t, func([]byte) [][]byte { return [][]byte{[]byte("\xff\x00garbage\r\n")} })},
-		{"closed port", closedPort(t)},
+		{"closed port", realserver.ClosedPort(t)},
 	})
 	doc.WriteString("\netcd speaks gRPC on the same port, with the health service. The checks mongodb and elasticsearch are tested against transcripts, kafka against a broker within the tests: none of these has a server among Debian's packages, so they have no row of their own here and must be down everywhere. The check mailtrip uses those of smtp, imap and pop3. The checks tcp and udp accept whatever answers, unless their steps say otherwise; exec, file, unix and icmp have no server to mistake.\n")
 	if os.Getenv("PUP_UPDATE") != "" {
@@ -57,7 +57,7 @@ func matrixLiars(t *testing.T) []matrixServer {
 		{"garbage", serve(t, noisy("\xff\x00\x1b"))},
 		{"lines", serve(t, noisy("abc\r\n"))},
 		{"banner only", serve(t, func(c net.Conn) { io.WriteString(c, "220 ready\r\n"); io.Copy(io.Discard, c) })},
-		{"closed port", closedPort(t)},
+		{"closed port", realserver.ClosedPort(t)},
 	}
 }
 

@@ -94,7 +94,7 @@ func TestNTPLiars(t *testing.T) {
 			check(t, "ntp://"+addr, "").want(t, "up", "abs(ntp.offset_ms) < 50")
 		})
 	}
-	check(t, "ntp://"+closedPort(t), "").want(t, "down refused wait")
+	check(t, "ntp://"+realserver.ClosedPort(t), "").want(t, "down refused wait")
 }
 
 func TestNTPServers(t *testing.T) {
@@ -107,7 +107,7 @@ func TestNTPServers(t *testing.T) {
 		"ntp.disagreement_ms > 280", "ntp.disagreement_ms < 320", "ntp.spread_ms > 290", "ntp.spread_ms < 330", "len(ntp.servers) == 3",
 		"ntp.servers[0].stratum == 2", "address == '"+target+"'")
 	check(t, "ntp://"+a, list(b, c)).want(t, "up", "ntp.disagreement_ms > 0")
-	check(t, "ntp://"+a, list(b, closedPort(t))).want(t, "down refused wait", "ntp.servers[1].error contains 'refused'")
+	check(t, "ntp://"+a, list(b, realserver.ClosedPort(t))).want(t, "down refused wait", "ntp.servers[1].error contains 'refused'")
 	check(t, "ntp://"+a, list("ntp.example.org:x")).want(t, "unknown options verify")
 }
 

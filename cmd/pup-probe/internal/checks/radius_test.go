@@ -131,7 +131,7 @@ func TestRADIUS(t *testing.T) {
 			}
 		})
 	}
-	check(t, "radius://"+closedPort(t), `"radius":{"secret":"`+good+`"}`).want(t, "down refused auth")
+	check(t, "radius://"+realserver.ClosedPort(t), `"radius":{"secret":"`+good+`"}`).want(t, "down refused auth")
 }
 
 func TestRADIUSOverTLS(t *testing.T) {

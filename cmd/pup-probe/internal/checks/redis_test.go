@@ -250,7 +250,7 @@ func TestRedisSentinel(t *testing.T) {
 		return s
 	}
 	ok, noQuorum := "+OK 3 usable Sentinels", "-NOQUORUM 1 usable Sentinels"
-	same, other, gone := fake("10.0.0.1", ok, "ok", "*0"), fake("10.0.0.2", ok, "ok", "*0"), closedPort(t)
+	same, other, gone := fake("10.0.0.1", ok, "ok", "*0"), fake("10.0.0.2", ok, "ok", "*0"), realserver.ClosedPort(t)
 	for _, tt := range []struct{ name, addr, options, want, fact string }{
 		{"up", fake("10.0.0.1", ok, "ok", "*0"), "{}", "up", "redis.quorum_ok and redis.masters[0].quorum_ok and redis.masters[0].sentinels == 3 and not ('sentinels_agree' in redis)"},
 		{"no quorum", fake("10.0.0.1", noQuorum, "ok", "*0"), "{}", "down mismatch verify", "not redis.quorum_ok"},

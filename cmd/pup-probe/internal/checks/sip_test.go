@@ -184,7 +184,7 @@ func TestSIPLiars(t *testing.T) {
 		})
 	}
 	check(t, "sip://"+serveUDP(t, func(b []byte) [][]byte { return [][]byte{b} }), `"timeout":"200ms"`).want(t, "down timeout wait", "error contains 'want SIP/2.0 and a status'")
-	check(t, "sip://"+closedPort(t), "").want(t, "down refused wait")
+	check(t, "sip://"+realserver.ClosedPort(t), "").want(t, "down refused wait")
 }
 
 func TestSIPReal(t *testing.T) {

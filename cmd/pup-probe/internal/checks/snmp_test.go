@@ -92,7 +92,7 @@ func TestSNMP(t *testing.T) {
 			check(t, "snmp://"+serveUDP(t, tt.serve), `"snmp":{`+tt.opt+`},"timeout":"`+tt.timeout+`"`).want(t, tt.want, tt.facts...)
 		})
 	}
-	check(t, "snmp://"+closedPort(t), "").want(t, "down refused wait")
+	check(t, "snmp://"+realserver.ClosedPort(t), "").want(t, "down refused wait")
 	check(t, "snmp://192.0.2.1", `"snmp":{"community":"`+ref+`"}`).want(t, "unknown options prepare", "error contains 'snmp.allow_plain_auth = true'")
 }
 

@@ -3,6 +3,8 @@ package checks
 import (
 	"strings"
 	"testing"
+
+	"pup/cmd/internal/realserver"
 )
 
 func TestTCP(t *testing.T) {
@@ -47,7 +49,7 @@ func TestUDP(t *testing.T) {
 		return nil
 	}
 	addr := serveUDP(t, pong)
-	closed := closedPort(t)
+	closed := realserver.ClosedPort(t)
 	for _, tt := range []struct {
 		name, addr, target, want string
 		facts                    []string

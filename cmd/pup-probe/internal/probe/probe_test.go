@@ -14,13 +14,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"pup/cmd/internal/catalog"
 	"pup/cmd/internal/expr"
 	"pup/cmd/internal/ndjson"
+	"pup/cmd/internal/realserver"
 	"pup/cmd/internal/wire"
 )
 
@@ -144,26 +144,6 @@ func says(text string) func(net.Conn) {
 	return func(c net.Conn) { io.WriteString(c, text); io.Copy(io.Discard, c) }
 }
 
-// nobody is an address where nothing listens, and nothing else can until the
-// test ends: a socket has it.
-func nobody(t testing.TB) string {
-	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
-	if err == nil {
-		syscall.CloseOnExec(fd)
-		t.Cleanup(func() { syscall.Close(fd) })
-		err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	sa, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("127.0.0.1:%d", sa.(*syscall.SockaddrInet4).Port)
-}
-
 // TestReasons holds the words for what goes wrong to errors that are caused,
 // not made up.
 func TestReasons(t *testing.T) {
@@ -174,14 +154,14 @@ func TestReasons(t *testing.T) {
 	long := listen(t, "127.0.0.1:0", says(strings.Repeat("x", 5000)))
 	read := `"talk":{"say":"x","until":"line"}`
 	for _, tt := range []struct{ name, addr, target, want string }{
-		{"refused", nobody(t), read, "down refused connect"},
+		{"refused", realserver.ClosedPort(t), read, "down refused connect"},
 		{"closed", closes, read, "down closed wait"},
 		{"closed in between", half, read, "down closed wait"},
 		{"closed in between, a number of bytes", half, `"talk":{"say":"x","until":"full","bytes":9}`, "down closed wait"},
 		{"reset", resets, read, "down reset wait"},
 		{"silent", silentServer, read + `,"timeout":"100ms"`, "down timeout wait"},
 		{"silent in the handshake", silentServer, `"url":"talks://` + silentServer + `","timeout":"100ms"`, "down timeout tls"},
-		{"refused over UDP", nobody(t), `"talk":{"say":"x","until":"full","bytes":1,"udp":true}`, "down refused wait"},
+		{"refused over UDP", realserver.ClosedPort(t), `"talk":{"say":"x","until":"full","bytes":1,"udp":true}`, "down refused wait"},
 		{"a line too long", long, read, "down protocol wait"},
 		{"too much", long, `"talk":{"until":"drain","bytes":100}`, "down too-large wait"},
 		{"no such source", silentServer, `"source":"192.0.2.55"`, "unknown local connect"},
@@ -405,13 +385,13 @@ func TestProxy(t *testing.T) {
 		})
 	}
 	t.Run("no such proxy", func(t *testing.T) {
-		got := runTarget(t, t.Context(), talkRunner(nil), `{"url":"talk://127.0.0.1:77","proxy":"socks5://proxy.invalid:1080","resolver":"`+nobody(t)+`"}`)
+		got := runTarget(t, t.Context(), talkRunner(nil), `{"url":"talk://127.0.0.1:77","proxy":"socks5://proxy.invalid:1080","resolver":"`+realserver.ClosedPort(t)+`"}`)
 		if !strings.HasPrefix(outcomeOf(got), "unknown local") {
 			t.Errorf("got %q (%v)", outcomeOf(got), got["error"])
 		}
 	})
 	t.Run("no proxy there", func(t *testing.T) {
-		got := runTarget(t, t.Context(), talkRunner(nil), `{"url":"talk://target.invalid:77","proxy":"socks5://`+nobody(t)+`"}`)
+		got := runTarget(t, t.Context(), talkRunner(nil), `{"url":"talk://target.invalid:77","proxy":"socks5://`+realserver.ClosedPort(t)+`"}`)
 		if outcomeOf(got) != "unknown local connect" {
 			t.Errorf("got %q (%v)", outcomeOf(got), got["error"])
 		}
@@ -420,7 +400,7 @@ func TestProxy(t *testing.T) {
 
 // TestJudge holds how expressions, a check's own ones and failures add up.
 func TestJudge(t *testing.T) {
-	addr, closed := listen(t, "127.0.0.1:0", says("hi\n")), nobody(t)
+	addr, closed := listen(t, "127.0.0.1:0", says("hi\n")), realserver.ClosedPort(t)
 	own := func(i *catalog.Info) { i.Expect, i.Warn = []string{"talk.count < 3"}, []string{"talk.count < 2"} }
 	facts := func(n int) string {
 		b, _ := json.Marshal(slices.Repeat([]string{"x"}, n))
