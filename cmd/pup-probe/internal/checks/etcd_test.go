@@ -96,6 +96,7 @@ func TestEtcdReal(t *testing.T) {
 	if got := res.outcome(); !strings.HasPrefix(got, "down ") {
 		t.Errorf("half of a pair: got %q, want down\n%s", got, res.line)
 	}
-	realserver.Pause(t, n, "etcd")
+	paused := between(t, n["etcd"], "/v3/cluster/member/list", func() { realserver.Pause(t, n, "etcd") })
+	check(t, "etcd://"+paused, `"timeout":"1s"`).want(t, "down timeout wait", "etcd.healthy", "etcd.raft_term > 0")
 	check(t, "etcd://"+n["etcd"], `"timeout":"300ms"`).want(t, "down timeout wait")
 }

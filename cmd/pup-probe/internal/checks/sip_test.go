@@ -207,7 +207,8 @@ func TestSIPReal(t *testing.T) {
 		check(t, url, more+register(wrong)).want(t, "down denied auth", "sip.authenticated == false")
 	}
 	check(t, "sip://"+realserver.Shared(t, "knot")["ns1"], `"timeout":"500ms"`).want(t, "down timeout wait")
-	realserver.Pause(t, s, "sip")
+	paused := between(t, s["sip"], "\r\nAuthorization:", func() { realserver.Pause(t, s, "sip") })
+	check(t, "sip+tcp://"+paused, register(right)+`,"timeout":"1s"`).want(t, "down timeout auth", "sip.realm == 'pup.test'")
 	check(t, "sip+tcp://"+s["sip"], `"timeout":"500ms"`).want(t, "down timeout wait")
 	realserver.Kill(t, s, "sip")
 	// a process of the server may keep the socket for a moment

@@ -3,9 +3,11 @@ package checks
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"pup/cmd/internal/realserver"
 	"pup/cmd/pup-probe/internal/snmp"
@@ -114,6 +116,29 @@ func TestSNMPRates(t *testing.T) {
 		"snmp.rates.restarted == nil", "snmp.rates.text == nil", "snmp.values.up == 15")
 }
 
+// snmpRelay stands between a check and a real server. It calls f with the number
+// of each datagram before it passes that on.
+func snmpRelay(t *testing.T, addr string, f func(n int)) string {
+	up, err := net.Dial("udp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { up.Close() })
+	n := 0
+	return serveUDP(t, func(b []byte) [][]byte {
+		n++
+		f(n)
+		up.Write(b)
+		up.SetReadDeadline(time.Now().Add(time.Second))
+		reply := make([]byte, 1<<16)
+		size, err := up.Read(reply)
+		if err != nil {
+			return nil
+		}
+		return [][]byte{reply[:size]}
+	})
+}
+
 func TestSNMPReal(t *testing.T) {
 	s := realserver.Start(t, "snmp")
 	url := "snmp://" + s["snmp"]
@@ -157,7 +182,12 @@ func TestSNMPReal(t *testing.T) {
 		})
 	}
 	check(t, "snmp://"+realserver.Shared(t, "knot")["ns1"], `"timeout":"500ms"`).want(t, "down timeout wait")
-	realserver.Pause(t, s, "snmp")
+	paused := snmpRelay(t, s["snmp"], func(n int) {
+		if n == 2 { // what version 3 asks first has been answered
+			realserver.Pause(t, s, "snmp")
+		}
+	})
+	check(t, "snmp://"+paused, v3("plain", "")+`,"timeout":"500ms"`).want(t, "down timeout wait", "snmp.engine_boots >= 1")
 	check(t, url, v3("plain", "")+`,"timeout":"500ms"`).want(t, "down timeout auth")
 	realserver.Kill(t, s, "snmp")
 	check(t, url, "").want(t, "down refused wait")
