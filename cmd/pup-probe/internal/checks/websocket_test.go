@@ -112,7 +112,9 @@ func TestWebsocketReal(t *testing.T) {
 	if !strings.HasPrefix(res.outcome(), "down closed") && !strings.HasPrefix(res.outcome(), "down reset") {
 		t.Errorf("leaves: got %q, want down closed\n%s", res.outcome(), res.line)
 	}
-	realserver.Pause(t, n, "websocket")
+	const ping = "\x89" // the first byte of its frame
+	paused := between(t, n["websocket"], ping, func() { realserver.Pause(t, n, "websocket") })
+	check(t, "ws://"+paused+"/echo", `"timeout":"1s"`).want(t, "down timeout wait", "websocket.status == 101", "websocket.ping_ms == nil")
 	check(t, "ws://"+n["websocket"]+"/echo", `"timeout":"300ms"`).want(t, "down timeout wait")
 }
 
