@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,8 +23,9 @@ import (
 // descriptor here and one in the server.
 const silentChecks = 10_000
 
-// TestSilentServer is no test: as a child of TestSilent it accepts
-// connections, says nothing, and tells when all have sent something.
+// TestSilentServer is no test: as a child of TestSilent it accepts connections on
+// an address of the loopback, and datagrams on all of them, says nothing, and
+// tells when all have sent something.
 func TestSilentServer(t *testing.T) {
 	if os.Getenv("PUP_SILENT_SERVER") == "" {
 		return
@@ -30,7 +34,8 @@ func TestSilentServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Println(ln.Addr())
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	fmt.Println(port)
 	go func() { io.Copy(io.Discard, os.Stdin); os.Exit(0) }()
 	n, _ := strconv.Atoi(os.Getenv("PUP_SILENT_SERVER"))
 	asked := make(chan bool, n)
@@ -40,6 +45,7 @@ func TestSilentServer(t *testing.T) {
 		}
 		fmt.Println("all")
 	}()
+	go silentDatagrams(port, asked)
 	for {
 		c, err := ln.Accept()
 		if err != nil {
@@ -53,23 +59,50 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
+// silentDatagrams takes datagrams from whoever sends any to a loopback address.
+func silentDatagrams(port string, asked chan<- bool) {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		cerr := c.Control(func(fd uintptr) {
+			err = syscall.SetsockoptString(int(fd), syscall.SOL_SOCKET, syscall.SO_BINDTODEVICE, "lo")
+		})
+		return errors.Join(err, cerr)
+	}}
+	pc, err := lc.ListenPacket(context.Background(), "udp4", "0.0.0.0:"+port)
+	if err != nil {
+		panic(err)
+	}
+	pc.(*net.UDPConn).SetReadBuffer(4 << 20)
+	from := map[string]bool{} // they send again
+	for {
+		_, a, err := pc.ReadFrom(make([]byte, 512))
+		if err != nil {
+			panic(err)
+		}
+		if !from[a.String()] {
+			from[a.String()] = true
+			asked <- true
+		}
+	}
+}
+
 // slack is for machines that are busy elsewhere, where memory is given back
 // late: the goals are 12 KiB and 36 KiB, and BenchmarkSilent shows them.
 const slack = 1.25
 
 // TestSilent bounds what each of 10,000 checks holds whose server accepts and
-// says nothing.
+// says nothing, or whose servers, each another, do not answer.
 func TestSilent(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "pup-probe")
 	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	for _, tt := range []struct {
-		scheme string
-		most   float64 // KiB
-	}{{"http", 12 * slack}, {"https", 36 * slack}} {
-		t.Run(tt.scheme, func(t *testing.T) {
-			got := silentKiB(t, program, tt.scheme+"://%s/", tt.most)
+		url  string
+		most float64 // KiB
+	}{{"http://127.0.0.1:%[1]s/", 12 * slack}, {"https://127.0.0.1:%[1]s/", 36 * slack}, {silentDNS, 12 * slack}} {
+		name, _, _ := strings.Cut(tt.url, ":")
+		t.Run(name, func(t *testing.T) {
+			got := silentKiB(t, program, tt.url, tt.most)
 			t.Logf("%.1f KiB per check", got)
 			if got > tt.most {
 				t.Errorf("got %.1f KiB per check, want at most %v", got, tt.most)
@@ -78,12 +111,19 @@ func TestSilent(t *testing.T) {
 	}
 }
 
+// silentDNS asks a server that no other check asks.
+const silentDNS = "dns://127.1.%[2]d.%[3]d:%[1]s/example.org"
+
 // BenchmarkSilent is the memory that a check of each kind holds while its
 // server says nothing.
 func BenchmarkSilent(b *testing.B) {
 	program := built(b)
-	for _, url := range []string{"http://%s/", "https://%s/", "redis://%s/0", "dns+tcp://%s/example.org", "postgres://u@%s/", "ldap://%s", "mqtt://%s", "kafka://%s", "grpc://%s", "ws://%s/"} {
+	for _, url := range []string{
+		"http://HOST/", "https://HOST/", "redis://HOST/0", "dns+tcp://HOST/example.org", "postgres://u@HOST/", "ldap://HOST", "mqtt://HOST",
+		"kafka://HOST", "grpc://HOST", "ws://HOST/", silentDNS,
+	} {
 		name, _, _ := strings.Cut(url, ":")
+		url = strings.Replace(url, "HOST", "127.0.0.1:%[1]s", 1)
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
 				b.ReportMetric(silentKiB(b, program, url, 0), "KiB/check")
@@ -104,10 +144,10 @@ func silentKiB(t testing.TB, program, url string, enough float64) float64 {
 // silentRun gives the resident memory, in KiB, of the program with n checks
 // that wait.
 func silentRun(t testing.TB, program, url string, n int, enough func(kib int) bool) int {
-	addr, said := silentServer(t, n)
+	port, said := silentServer(t, n)
 	var targets bytes.Buffer
 	for i := range n {
-		fmt.Fprintf(&targets, "{\"name\":\"t%d\",\"url\":%q,\"timeout\":\"5m\"}\n", i, fmt.Sprintf(url, addr))
+		fmt.Fprintf(&targets, "{\"name\":\"t%d\",\"url\":%q,\"timeout\":\"5m\"}\n", i, fmt.Sprintf(url, port, i/250, 1+i%250))
 	}
 	cmd := exec.Command(program, "--jobs", "0")
 	cmd.Stdin = &targets
@@ -134,7 +174,7 @@ func silentRun(t testing.TB, program, url string, n int, enough func(kib int) bo
 	return got
 }
 
-func silentServer(t testing.TB, n int) (addr string, said func() string) {
+func silentServer(t testing.TB, n int) (port string, said func() string) {
 	said = realserver.Own(t, "TestSilentServer", fmt.Sprintf("PUP_SILENT_SERVER=%d", n))
 	return said(), said
 }

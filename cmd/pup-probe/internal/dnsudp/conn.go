@@ -17,8 +17,9 @@ type Conn struct {
 	mail     []mail
 	deadline time.Time // to read
 	closed   bool
-	reading  bool // somebody waits for the alarm
-	*alarm        // rings when there is mail, or another deadline, and at the deadline
+	reads    bool // it waits as the reader of its socket
+	waits    bool // it waits for the alarm
+	*alarm        // rings when there is mail, or another deadline, and at the deadline; nil: never needed
 
 	// what the slices begin with, since few connections need more
 	room struct {
@@ -63,7 +64,7 @@ type mail struct {
 }
 
 func newConn(k *socket) *Conn {
-	c := &Conn{alarm: alarms.Get().(*alarm)}
+	c := &Conn{}
 	c.shares = append(c.room.shares[:0], share{socket: k, ids: c.room.ids[:0]})
 	c.mail = c.room.mail[:0]
 	return c
@@ -81,10 +82,13 @@ func (c *Conn) post(m mail) bool {
 	return true
 }
 
-// wake rings if somebody reads. The connection is locked.
+// wake ends the waiting, if only to look for a reason. The connection is locked.
 func (c *Conn) wake() {
-	if c.reading {
-		c.reading = false
+	switch {
+	case c.reads:
+		c.shares[0].udp.SetReadDeadline(time.Unix(1, 0))
+	case c.waits:
+		c.waits = false
 		c.ring()
 	}
 }
@@ -102,7 +106,8 @@ func (c *Conn) Write(b []byte) (int, error) {
 		if err != nil {
 			return 0, s.wrap("write", err)
 		}
-		k.joined, k.retired = 1, true // for us alone
+		k.joined, k.retired = 1, true // for us alone, who wait on the first one
+		k.attend()
 		c.shares = append(c.shares, share{socket: k})
 		s = &c.shares[len(c.shares)-1]
 		s.send(c, id, b)
@@ -131,26 +136,56 @@ func (c *Conn) Read(b []byte) (int, error) {
 func (c *Conn) next(take bool) (mail, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for {
-		left := time.Until(c.deadline)
-		switch {
-		case c.closed:
-			return mail{}, c.wrap("read", net.ErrClosed)
-		case !c.deadline.IsZero() && left <= 0:
-			return mail{}, c.wrap("read", os.ErrDeadlineExceeded)
-		case len(c.mail) > 0:
-			m := c.mail[0]
-			if take || m.err != nil {
-				c.mail = slices.Delete(c.mail, 0, 1)
-			}
-			return m, m.err
-		case !c.deadline.IsZero():
-			c.timer.Reset(left)
-		}
-		c.reading = true
+	late := len(c.mail) > 0 && c.late(time.Now())
+	if len(c.mail) == 0 {
 		c.mu.Unlock()
-		<-c.bell
+		c.await()
 		c.mu.Lock()
+	}
+	switch {
+	case c.closed:
+		return mail{}, c.wrap("read", net.ErrClosed)
+	case late || len(c.mail) == 0:
+		return mail{}, c.wrap("read", os.ErrDeadlineExceeded)
+	}
+	m := c.mail[0]
+	if take || m.err != nil {
+		c.mail = slices.Delete(c.mail, 0, 1)
+	}
+	return m, m.err
+}
+
+func (c *Conn) late(now time.Time) bool { return !c.deadline.IsZero() && !now.Before(c.deadline) }
+
+// await waits until there is mail, or the connection is closed or late. While
+// others wait on the same socket, one of them reads for all.
+func (c *Conn) await() {
+	k := c.shares[0].socket
+	defer k.rest(c)
+	for {
+		reads := k.read(c)
+		c.mu.Lock()
+		if c.closed || len(c.mail) > 0 || c.late(time.Now()) {
+			c.mu.Unlock()
+			return
+		}
+		c.reads, c.waits = reads, !reads
+		switch {
+		case reads:
+			k.waitUntil(c.deadline)
+		case !c.deadline.IsZero():
+			c.timer.Reset(time.Until(c.deadline))
+		}
+		c.mu.Unlock()
+		if !reads {
+			<-c.bell
+			continue
+		}
+		err := k.wait()
+		c.mu.Lock()
+		c.reads = false
+		c.mu.Unlock()
+		k.deal(err)
 	}
 }
 
@@ -169,8 +204,10 @@ func (c *Conn) Close() error {
 	if was {
 		return c.wrap("close", net.ErrClosed)
 	}
-	c.timer.Stop()
-	alarms.Put(c.alarm)
+	if c.alarm != nil {
+		c.timer.Stop()
+		alarms.Put(c.alarm)
+	}
 	for _, s := range c.shares {
 		s.leave(c, s.ids)
 	}
@@ -196,6 +233,6 @@ func (c *Conn) SetWriteDeadline(time.Time) error { return nil }
 func (c *Conn) LocalAddr() net.Addr { return c.shares[0].udp.LocalAddr() }
 
 // RemoteAddr gives the server's address.
-func (c *Conn) RemoteAddr() net.Addr { return c.shares[0].udp.RemoteAddr() }
+func (c *Conn) RemoteAddr() net.Addr { return net.UDPAddrFromAddrPort(c.shares[0].server) }
 
 func (c *Conn) wrap(op string, err error) error { return c.shares[0].wrap(op, err) }

@@ -31,6 +31,9 @@ func (o *outgoing) drop(n int) {
 // those have a turn who are ready to run, and then sends for all.
 func (k *socket) send(c *Conn, id uint16, b []byte) bool {
 	k.mu.Lock()
+	if k.reader == nil && len(k.ids) > 0 && !k.sending {
+		k.catchUp() // what came before a question does not answer it
+	}
 	if !k.claim(c, id) {
 		k.mu.Unlock()
 		return false
@@ -81,7 +84,9 @@ func (k *socket) sendAll(batch outgoing) {
 			if !errors.Is(err, earlier) {
 				k.fail(earlier)
 			}
-			batch.from[0].post(mail{err: k.wrap("write", err)})
+			k.mu.Lock()
+			k.post(batch.from[0], mail{err: k.wrap("write", err)})
+			k.mu.Unlock()
 			batch.drop(1)
 			earlier = nil
 		}

@@ -6,6 +6,7 @@ package dnsudp
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -85,8 +86,16 @@ func (s *Sockets) retire(k *socket) {
 	k.closeUnused()
 }
 
-// dial opens a socket. The kernel gives it a random port.
-func dial(r route) (*socket, error) {
+// An endpoint is a connected UDP socket.
+type endpoint interface {
+	io.ReadWriteCloser
+	syscall.Conn
+	SetReadDeadline(time.Time) error
+	LocalAddr() net.Addr
+}
+
+// openNet connects a socket as package net does.
+func openNet(r route) (endpoint, error) {
 	var d net.Dialer
 	if r.source.IsValid() {
 		d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(r.source, 0))
@@ -95,28 +104,44 @@ func dial(r route) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &socket{route: r, udp: nc.(*net.UDPConn), ids: map[uint16]*Conn{}}
-	if k.raw, err = k.udp.SyscallConn(); err != nil {
-		nc.Close()
+	return nc.(*net.UDPConn), nil
+}
+
+// dial opens a socket. The kernel gives it a random port.
+func dial(r route) (*socket, error) {
+	udp, err := open(r)
+	if err != nil {
 		return nil, err
 	}
-	go k.receive()
+	k := &socket{route: r, udp: udp, ids: map[uint16]*Conn{}}
+	if k.raw, err = udp.SyscallConn(); err != nil {
+		udp.Close()
+		return nil, err
+	}
+	if !waitersRead {
+		k.attend()
+	}
 	return k, nil
 }
 
 // A socket carries the queries of many connections.
 type socket struct {
-	route route
-	udp   *net.UDPConn
-	raw   syscall.RawConn
+	route
+	udp endpoint
+	raw syscall.RawConn
 
-	answered bool // something was received; belongs to receiveBatch
+	// the reader's
+	receiver
+	until time.Time // when its waiting ends by itself; zero: it does not, or did
 
 	mu      sync.Mutex
+	reader  *Conn            // who reads for all; nil: nobody waits
+	waiting []*Conn          // who waits for a reader, or to become it
 	joined  int              // connections that hold it
 	asking  []*Conn          // those of them that have asked
 	ids     map[uint16]*Conn // by the identifiers that were ever sent; nil where the connection is closed
 	retired bool
+	closed  bool
 	sending bool     // somebody sends what is in out
 	out     outgoing // what is to be sent
 	spare   outgoing
@@ -153,6 +178,7 @@ func (k *socket) leave(c *Conn, ids []uint16) {
 
 func (k *socket) closeUnused() {
 	if k.retired && k.joined == 0 {
+		k.closed = true
 		k.udp.Close()
 	}
 }
@@ -178,7 +204,7 @@ func (k *socket) claim(c *Conn, id uint16) bool {
 func (k *socket) deliver(b *buffer, n int) {
 	if n >= 2 {
 		if c, used := k.ids[uint16(b[0])<<8|uint16(b[1])]; used {
-			if c == nil || !c.post(mail{b, n, nil}) {
+			if c == nil || !k.post(c, mail{b, n, nil}) {
 				buffers.Put(b)
 			}
 			return
@@ -187,45 +213,126 @@ func (k *socket) deliver(b *buffer, n int) {
 	for _, c := range k.asking {
 		copied := buffers.Get().(*buffer)
 		copy(copied[:], b[:n])
-		if !c.post(mail{copied, n, nil}) {
+		if !k.post(c, mail{copied, n, nil}) {
 			buffers.Put(copied)
 		}
 	}
 	buffers.Put(b)
 }
 
-// fail tells everybody who has asked of an error that came back, such as that
-// the port is closed.
+// tell tells everybody who has asked of an error that came back, such as that the
+// port is closed. The socket is locked.
+func (k *socket) tell(err error) {
+	for _, c := range k.asking {
+		k.post(c, mail{err: k.wrap("read", err)})
+	}
+}
+
+// post gives mail to a connection, which then need not wait any more.
+func (k *socket) post(c *Conn, m mail) bool {
+	k.forget(c)
+	return c.post(m)
+}
+
+// forget takes a connection off those that wait.
+func (k *socket) forget(c *Conn) {
+	if i := slices.Index(k.waiting, c); i >= 0 {
+		k.waiting = slices.Delete(k.waiting, i, i+1)
+	}
+}
+
+// fail is tell, of a socket that is not locked.
 func (k *socket) fail(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, c := range k.asking {
-		c.post(mail{err: k.wrap("read", err)})
+	k.tell(err)
+}
+
+// read makes c the reader, if there is none; else c has to wait for its alarm.
+func (k *socket) read(c *Conn) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.reader == nil {
+		k.reader = c
+	}
+	if k.reader == c {
+		return true
+	}
+	if c.alarm == nil {
+		c.alarm = alarms.Get().(*alarm)
+	}
+	if !slices.Contains(k.waiting, c) {
+		k.waiting = append(k.waiting, c)
+	}
+	return false
+}
+
+// deal deals with what wait has ended with. It says whether the socket is open
+// still.
+func (k *socket) deal(err error) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case err == nil:
+		k.deliverAll()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		k.until = time.Time{}
+	default:
+		k.tell(err)
+	}
+	return !k.closed
+}
+
+// rest says that c waits no more. Another takes its place, if it was the reader or
+// was asked to be.
+func (k *socket) rest(c *Conn) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.forget(c)
+	if k.reader == c {
+		k.reader = nil
+	}
+	if k.reader == nil && len(k.waiting) > 0 {
+		next := k.waiting[0]
+		k.forget(next)
+		next.ring()
 	}
 }
 
-// receive reads until the socket is closed.
-func (k *socket) receive() {
-	for {
-		err := k.receiveBatch()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			k.fail(err)
-		}
+// waitUntil lets the reader wait until t, or less long: to look again in vain costs
+// less than to set a deadline for each who reads.
+func (k *socket) waitUntil(t time.Time) {
+	if k.until.IsZero() || !t.IsZero() && t.Before(k.until) {
+		k.until = t
+		k.udp.SetReadDeadline(t)
 	}
+}
+
+// attendant stands for a goroutine as reader.
+var attendant = new(Conn)
+
+// attend has a goroutine read, until the socket is closed, so that nobody who
+// waits has to.
+func (k *socket) attend() {
+	if k.reader != nil {
+		return
+	}
+	k.reader = attendant
+	go func() {
+		for k.deal(k.wait()) {
+		}
+	}()
 }
 
 // wrap words an error as package net does.
-func (k *socket) wrap(op string, err error) error {
+func (r route) wrap(op string, err error) error {
 	if oe, ok := errors.AsType[*net.OpError](err); ok {
 		err = oe.Err
 	}
 	if se, ok := errors.AsType[*os.SyscallError](err); ok {
 		err = se.Err
 	}
-	return &net.OpError{Op: op, Net: "udp", Addr: net.UDPAddrFromAddrPort(k.route.server), Err: err}
+	return &net.OpError{Op: op, Net: "udp", Addr: net.UDPAddrFromAddrPort(r.server), Err: err}
 }
 
 type buffer [bufSize]byte

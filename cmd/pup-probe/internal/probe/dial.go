@@ -91,7 +91,7 @@ func (p *Probe) DialHost(ctx context.Context, network, host string, port int) (*
 		ap := netip.AddrPortFrom(a, uint16(port))
 		nc, err := p.dialAddr(ctx, network, ap, len(addrs)-i)
 		if err == nil {
-			p.address = ap
+			p.out.address = ap
 			return newConn(ctx, p, nc, host), nil
 		}
 		errs = append(errs, err)
@@ -113,9 +113,9 @@ func (p *Probe) DialBeside(ctx context.Context, c *Conn, port int) (*Conn, error
 	if t, ok := c.RemoteAddr().(*net.TCPAddr); ok && p.opt.proxy == nil {
 		host = t.AddrPort().Addr().String()
 	}
-	address := p.address
+	address := p.out.address
 	d, err := p.DialHost(ctx, "tcp", host, port)
-	p.address = address
+	p.out.address = address
 	if d != nil {
 		d.host = c.host
 	}
@@ -138,7 +138,7 @@ func (p *Probe) worst(ctx context.Context, errs []error) error {
 
 func (p *Probe) noteTried(ap netip.AddrPort, err error) {
 	r, _ := reasonOf(err)
-	p.tried = append(p.tried, attemptLine{Address: ap.String(), Reason: r, Error: err.Error()})
+	p.out.tried = append(p.out.tried, attemptLine{Address: ap.String(), Reason: r, Error: err.Error()})
 }
 
 // dialAddr connects to one of left addresses, with a fair share of the time

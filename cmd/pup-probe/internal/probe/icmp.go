@@ -68,7 +68,7 @@ func (p *Probe) DialICMP(ctx context.Context, o EchoOptions) (*ICMP, error) {
 			errs = append(errs, err)
 			continue
 		}
-		p.address = netip.AddrPortFrom(a, 0)
+		p.out.address = netip.AddrPortFrom(a, 0)
 		return p.openICMP(ctx, a, o)
 	}
 	return nil, p.worst(ctx, errs)

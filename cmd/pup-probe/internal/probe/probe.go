@@ -28,18 +28,13 @@ type Probe struct {
 	judges []judge
 
 	ctx attemptContext
-	out outcome
+	out outcome // as far as it is known
 
 	pinned     []netip.Addr // use these for pinnedHost instead of asking
 	pinnedHost string
 
 	phase    wire.Phase
 	since    time.Time
-	spent    [len(phases)]time.Duration
-	reached  [len(phases)]bool
-	address  netip.AddrPort
-	tried    []attemptLine
-	tlsFacts *TLSFacts
 	sessions tls.ClientSessionCache // nil: none are kept
 	ioErr    error                  // the first error of a connection
 }
@@ -73,13 +68,13 @@ func (p *Probe) Phase(ph wire.Phase) {
 func (p *Probe) endPhase(now time.Time) {
 	if p.phase != "" {
 		i := phaseIndex(p.phase)
-		p.spent[i] += now.Sub(p.since)
-		p.reached[i] = true
+		p.out.spent[i] += now.Sub(p.since)
+		p.out.reached[i] = true
 	}
 }
 
 // TLS gives what the last TLS handshake of the attempt found, or nil.
-func (p *Probe) TLS() *TLSFacts { return p.tlsFacts }
+func (p *Probe) TLS() *TLSFacts { return p.out.tlsFacts }
 
 // TLSOptions gives the target's TLS options.
 func (p *Probe) TLSOptions() *TLSOptions { return p.opt.tls }
@@ -95,11 +90,11 @@ func (p *Probe) Reads(fact string) bool {
 func (p *Probe) Family() string { return p.opt.family }
 
 // Address gives the address that was dialled last, or that SetAddress noted.
-func (p *Probe) Address() netip.AddrPort { return p.address }
+func (p *Probe) Address() netip.AddrPort { return p.out.address }
 
 // SetAddress notes the address that is talked to, for checks that use sockets
 // of their own kind.
-func (p *Probe) SetAddress(a netip.AddrPort) { p.address = a }
+func (p *Probe) SetAddress(a netip.AddrPort) { p.out.address = a }
 
 // Allowed refuses an address that --deny names. Dial asks by itself.
 func (p *Probe) Allowed(a netip.Addr) error { return p.run.allowed(a) }
@@ -134,10 +129,7 @@ func (r *Runner) attempt(ctx context.Context, pl *plan, pinned []netip.Addr, hos
 	end := time.Now()
 	p.endPhase(end)
 	o := &p.out
-	*o = outcome{
-		status: wire.Up, time: start, total: end.Sub(start), spent: p.spent, reached: p.reached,
-		address: p.address, tried: p.tried, facts: facts, tlsFacts: p.tlsFacts,
-	}
+	o.status, o.time, o.total, o.facts = wire.Up, start, end.Sub(start), facts
 	if err != nil {
 		o.phase, o.reason = p.phase, p.reason(ctx, err)
 		if o.phase == "" {

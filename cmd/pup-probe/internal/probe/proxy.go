@@ -29,7 +29,7 @@ func (p *Probe) dialProxy(ctx context.Context, host string, port int) (*Conn, er
 	for i, a := range addrs {
 		ap := netip.AddrPortFrom(a, uint16(n))
 		if nc, err = p.dialAddr(ctx, "tcp", ap, len(addrs)-i); err == nil {
-			p.address = ap
+			p.out.address = ap
 			break
 		}
 	}

@@ -261,11 +261,10 @@ func (r *Runner) lookupAll(ctx context.Context, pl *plan, host string) ([]netip.
 	if err == nil {
 		return addrs, nil
 	}
-	p.endPhase(time.Now())
-	o := &outcome{
-		status: wire.Down, phase: p.phase, reason: p.reason(ctx, err), time: start,
-		total: time.Since(start), spent: p.spent, reached: p.reached,
-	}
+	end := time.Now()
+	p.endPhase(end)
+	o := &p.out
+	o.status, o.phase, o.reason, o.time, o.total = wire.Down, p.phase, p.reason(ctx, err), start, end.Sub(start)
 	if o.phase == "" {
 		o.phase = wire.Resolve
 	}

@@ -186,8 +186,8 @@ func (p *Probe) startTLS(c *Conn, alpn []string) (*Conn, error) {
 		return nil, p.handshakeError(err, asked)
 	}
 	st := tc.ConnectionState()
-	p.tlsFacts = tlsFactsOf(&st)
-	p.tlsFacts.ClientCertificate = &asked
+	p.out.tlsFacts = tlsFactsOf(&st)
+	p.out.tlsFacts.ClientCertificate = &asked
 	if err := p.verify(&st, cfg.ServerName, c.host == p.URL.Host); err != nil {
 		return nil, err
 	}
@@ -280,7 +280,7 @@ func (p *Probe) handshakeError(err error, asked bool) error {
 // second at most. Nothing can be sent on c afterwards.
 func (p *Probe) Accepted(c *Conn) error {
 	tc, ok := c.Conn.(*tls.Conn)
-	if !ok || p.tlsFacts == nil || !*p.tlsFacts.ClientCertificate || tc.ConnectionState().Version < tls.VersionTLS13 {
+	if !ok || p.out.tlsFacts == nil || !*p.out.tlsFacts.ClientCertificate || tc.ConnectionState().Version < tls.VersionTLS13 {
 		return nil
 	}
 	if err := tc.CloseWrite(); err != nil {
@@ -402,7 +402,7 @@ func keyName(key any) string {
 // tells the causes apart. Own says that the host is the target's, and none
 // that a redirect names: the pins are for that alone.
 func (p *Probe) verify(st *tls.ConnectionState, name string, own bool) error {
-	o, f := p.opt.tls, p.tlsFacts
+	o, f := p.opt.tls, p.out.tlsFacts
 	if len(st.PeerCertificates) == 0 {
 		return Failf(wire.BadTLS, "the server sent no certificate")
 	}
@@ -470,7 +470,7 @@ type verification struct {
 // run finds out whether the server's certificate is trusted, valid and for the
 // given name, and sets those facts.
 func (v *verification) run(name string) error {
-	f, leaf := v.tlsFacts, v.sent[0]
+	f, leaf := v.out.tlsFacts, v.sent[0]
 	nameErr := leaf.VerifyHostname(name)
 	f.NameMatches = new(nameErr == nil)
 	f.DaysLeft = lowestDays([][]*x509.Certificate{v.chain}, selfSigned)
@@ -591,7 +591,7 @@ func (v *verification) chainError(err error) error {
 	}
 	last := v.chain[len(v.chain)-1]
 	switch {
-	case *v.tlsFacts.MissingIntermediate && len(v.pins) == 0:
+	case *v.out.tlsFacts.MissingIntermediate && len(v.pins) == 0:
 		return Failf(wire.CertUntrusted, "no trusted authority: the server does not send the certificate of the issuer %.80q of %.80q", last.Issuer, last.Subject)
 	case len(v.chain) == 1 && selfSigned(last) && v.opt.tls.CA == "":
 		return Failf(wire.CertUntrusted, "the certificate of %.80q is self-signed; trust it with tls.ca or tls.pin", last.Subject)
@@ -631,7 +631,7 @@ func (v *verification) pinned(c *x509.Certificate) bool {
 }
 
 func (v *verification) pinError() error {
-	return Failf(wire.CertUntrusted, "no certificate matches tls.pin; the server's key is %s", v.tlsFacts.Pin)
+	return Failf(wire.CertUntrusted, "no certificate matches tls.pin; the server's key is %s", v.out.tlsFacts.Pin)
 }
 
 func decodePin(s string) ([]byte, error) {
@@ -679,7 +679,7 @@ var tlsFeature, mustStaple = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, 
 
 // checkOCSP looks at the stapled response (RFC 6066, section 8).
 func (v *verification) checkOCSP(st *tls.ConnectionState) error {
-	o, f, leaf := v.opt.tls, v.tlsFacts, st.PeerCertificates[0]
+	o, f, leaf := v.opt.tls, v.out.tlsFacts, st.PeerCertificates[0]
 	if len(st.OCSPResponse) == 0 {
 		demanded := slices.ContainsFunc(leaf.Extensions, func(e pkix.Extension) bool {
 			return e.Id.Equal(tlsFeature) && bytes.Equal(e.Value, mustStaple)
@@ -697,7 +697,7 @@ func (v *verification) checkOCSP(st *tls.ConnectionState) error {
 }
 
 func (p *Probe) judgeOCSP(b []byte, leaf, issuer *x509.Certificate) error {
-	f, now := p.tlsFacts, time.Now()
+	f, now := p.out.tlsFacts, time.Now()
 	r, err := parseOCSP(b, leaf, issuer)
 	if err == nil && r.ThisUpdate.After(now.Add(ocspSkew)) {
 		err = fmt.Errorf("it holds only from %s on", r.ThisUpdate.UTC().Format(time.RFC3339))
