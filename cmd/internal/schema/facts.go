@@ -20,10 +20,11 @@ type Member struct {
 }
 
 type factPlan struct {
-	name  string
-	index []int
-	large bool
-	text  bool // of type string
+	name   string
+	index  []int
+	large  bool
+	kind   reflect.Kind // of the field
+	append appender     // what it holds, behind a pointer as well
 }
 
 // of gives the field of a struct.
@@ -32,6 +33,43 @@ func (p *factPlan) of(v reflect.Value) reflect.Value {
 		return v.Field(p.index[0])
 	}
 	return v.FieldByIndex(p.index)
+}
+
+// known gives what the field of a struct holds, if that is known.
+func (p *factPlan) known(v reflect.Value) (reflect.Value, bool) {
+	f := p.of(v)
+	switch p.kind { // nearly all facts, and most of them are not known
+	case reflect.String:
+		return f, f.Len() > 0
+	case reflect.Pointer:
+		if f.IsNil() {
+			return f, false
+		}
+	}
+	return present(f)
+}
+
+// An appender appends a value that is neither a pointer nor an interface.
+type appender func(dst []byte, v reflect.Value) []byte
+
+// appenderOf gives that of a type, or of what it points to.
+func appenderOf(t reflect.Type) appender {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t {
+	case timeType, durationType, rawType:
+		return appendPresent
+	}
+	switch t.Kind() {
+	case reflect.String:
+		return func(dst []byte, v reflect.Value) []byte { return ndjson.AppendString(dst, v.String()) }
+	case reflect.Bool:
+		return func(dst []byte, v reflect.Value) []byte { return strconv.AppendBool(dst, v.Bool()) }
+	case reflect.Int:
+		return func(dst []byte, v reflect.Value) []byte { return strconv.AppendInt(dst, v.Int(), 10) }
+	}
+	return appendPresent
 }
 
 var plans sync.Map // reflect.Type -> *factPlans
@@ -49,7 +87,7 @@ func planOf(t reflect.Type) *factPlans {
 	p := &factPlans{byName: map[string]*factPlan{}}
 	for _, sf := range fieldsOf(t) {
 		name, _, _ := strings.Cut(sf.Tag.Get("json"), ",")
-		p.list = append(p.list, factPlan{name, sf.index, sf.Tag.Get("large") == "true", sf.Type.Kind() == reflect.String})
+		p.list = append(p.list, factPlan{name, sf.index, sf.Tag.Get("large") == "true", sf.Type.Kind(), appenderOf(sf.Type)})
 	}
 	for i := range p.list {
 		p.byName[p.list[i].name] = &p.list[i]
@@ -73,39 +111,32 @@ func present(v reflect.Value) (reflect.Value, bool) {
 }
 
 // AppendMembers appends the facts that are known to buf, without the large
-// ones, as the members of an object, and each of them to ms: its value is a
-// part of buf. V is a struct or a pointer to one.
-func AppendMembers(ms []Member, buf []byte, v any) ([]Member, []byte) {
-	rv := reflect.Indirect(reflect.ValueOf(v))
+// ones, as the members of an object, and each of them to ms, unless that is nil:
+// its value is a part of buf. V is a struct or a pointer to one.
+func AppendMembers(ms *[]Member, buf []byte, v any) []byte {
+	return appendMembers(ms, buf, reflect.Indirect(reflect.ValueOf(v)))
+}
+
+func appendMembers(ms *[]Member, buf []byte, rv reflect.Value) []byte {
 	plan := planOf(rv.Type()).list
-	first := true
+	start := len(buf)
 	for i := range plan {
 		p := &plan[i]
-		if p.large {
+		fv, ok := p.known(rv)
+		if p.large || !ok {
 			continue
 		}
-		fv := p.of(rv)
-		ok := !p.text || fv.Len() > 0 // text is nearly half of all facts
-		if !p.text {
-			fv, ok = present(fv)
-		}
-		if !ok {
-			continue
-		}
-		if !first {
+		if len(buf) > start {
 			buf = append(buf, ',')
 		}
-		first = false
 		buf = append(append(append(buf, '"'), p.name...), `":`...)
 		n := len(buf)
-		if p.text {
-			buf = ndjson.AppendString(buf, fv.String())
-		} else {
-			buf = appendPresent(buf, fv)
+		buf = p.append(buf, fv)
+		if ms != nil {
+			*ms = append(*ms, Member{p.name, buf[n:len(buf):len(buf)]})
 		}
-		ms = append(ms, Member{p.name, buf[n:len(buf):len(buf)]})
 	}
-	return ms, buf
+	return buf
 }
 
 func appendValue(dst []byte, v reflect.Value) []byte {
@@ -155,21 +186,7 @@ func appendPresent(dst []byte, v reflect.Value) []byte {
 
 // appendStruct appends the facts of a struct within another.
 func appendStruct(dst []byte, v reflect.Value) []byte {
-	dst = append(dst, '{')
-	start := len(dst)
-	plan := planOf(v.Type()).list
-	for i := range plan {
-		fv, ok := present(plan[i].of(v))
-		if plan[i].large || !ok {
-			continue
-		}
-		if len(dst) > start {
-			dst = append(dst, ',')
-		}
-		dst = append(append(append(dst, '"'), plan[i].name...), `":`...)
-		dst = appendPresent(dst, fv)
-	}
-	return append(dst, '}')
+	return append(appendMembers(nil, append(dst, '{'), v), '}')
 }
 
 // appendFloat writes at most three decimals, as all measures are rounded.
@@ -219,7 +236,7 @@ func AddValues(m map[string]any, v any, names []string) {
 	rv := reflect.Indirect(reflect.ValueOf(v))
 	plan := planOf(rv.Type())
 	add := func(p *factPlan) {
-		if fv, ok := present(p.of(rv)); ok {
+		if fv, ok := p.known(rv); ok {
 			m[p.name] = plain(fv)
 		}
 	}

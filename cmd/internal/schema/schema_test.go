@@ -133,7 +133,8 @@ func TestMembersAndValues(t *testing.T) {
 		List: []inner{{1}, {2}}, Table: map[string]any{"b": 1, "a": "\u202e"}, Body: "large",
 	}
 	var got []string
-	members, object := AppendMembers(nil, []byte("{"), &f)
+	var members []Member
+	object := AppendMembers(&members, []byte("{"), &f)
 	object = append(object, '}')
 	for _, m := range members {
 		got = append(got, m.Name+"="+string(m.Value))

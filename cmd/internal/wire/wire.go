@@ -188,23 +188,18 @@ func AppendTime(dst []byte, t time.Time) []byte {
 	// takes ten times as long
 	hour, minute, second := t.Clock()
 	dst = append(dst, '"')
-	dst = appendDigits(dst, year, 4)
-	dst = appendDigits(append(dst, '-'), int(month), 2)
-	dst = appendDigits(append(dst, '-'), day, 2)
-	dst = appendDigits(append(dst, 'T'), hour, 2)
-	dst = appendDigits(append(dst, ':'), minute, 2)
-	dst = appendDigits(append(dst, ':'), second, 2)
-	dst = appendDigits(append(dst, '.'), t.Nanosecond()/1e6, 3)
-	return append(dst, 'Z', '"')
+	dst = appendTwo(appendTwo(dst, year/100), year%100)
+	dst = appendTwo(append(dst, '-'), int(month))
+	dst = appendTwo(append(dst, '-'), day)
+	dst = appendTwo(append(dst, 'T'), hour)
+	dst = appendTwo(append(dst, ':'), minute)
+	dst = appendTwo(append(dst, ':'), second)
+	ms := t.Nanosecond() / 1e6
+	return append(appendTwo(append(dst, '.', byte('0'+ms/100)), ms%100), 'Z', '"')
 }
 
-// appendDigits appends n with leading zeros.
-func appendDigits(dst []byte, n, digits int) []byte {
-	for div := [...]int{1, 10, 100, 1000}[digits-1]; div > 0; div /= 10 {
-		dst = append(dst, byte('0'+n/div%10))
-	}
-	return dst
-}
+// appendTwo appends the two digits of n.
+func appendTwo(dst []byte, n int) []byte { return append(dst, byte('0'+n/10), byte('0'+n%10)) }
 
 // AppendMS appends d as a JSON number of milliseconds with at most three
 // decimals.

@@ -46,14 +46,16 @@ func (s *Sockets) Dial(source netip.Addr, server netip.AddrPort) (*Conn, error) 
 	r := route{source, server}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := 0; i < len(s.open[r]); {
-		k := s.open[r][i]
+	open := s.open[r]
+	for i := 0; i < len(open); {
+		k := open[i]
 		joined, retired := k.join()
 		switch {
 		case joined:
 			return newConn(k), nil
 		case retired:
-			s.open[r] = slices.Delete(s.open[r], i, i+1)
+			open = slices.Delete(open, i, i+1)
+			s.open[r] = open
 		default:
 			i++
 		}

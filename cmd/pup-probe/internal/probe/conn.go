@@ -91,7 +91,7 @@ func (c *Conn) Host() string { return c.host }
 func (c *Conn) Buffered() int { return c.end - c.pos }
 
 func (c *Conn) clamp(t time.Time) time.Time {
-	if c.ctx.Err() != nil {
+	if c.p.ctx.watched(c.ctx).Err() != nil {
 		return time.Unix(1, 0)
 	}
 	if d, ok := c.ctx.Deadline(); ok && (t.IsZero() || t.After(d)) {

@@ -102,9 +102,10 @@ type resultMember struct {
 }
 
 // A lineBuffer is a result line that is being made, with its members, which
-// are parts of it.
+// are parts of it, if they are wanted.
 type lineBuffer struct {
 	line    []byte
+	parts   bool // they are
 	members []resultMember
 	inner   []schema.Member // of all members
 	cut     []byte          // the line, made again of what could stay
@@ -131,9 +132,14 @@ func (b *lineBuffer) release() {
 // result makes the result line of t, of at most MaxRecord bytes with its
 // newline. The secrets that were used are hidden in all text.
 func (r *Runner) result(b *lineBuffer, t *Target, check string, v *verdict, s *secrets) []byte {
+	b.parts = len(s.given) > 0
 	r.write(b, t, check, v, s)
-	if len(b.line) < r.MaxRecord && len(s.given) == 0 {
+	if len(b.line) < r.MaxRecord && !b.parts {
 		return b.line
+	}
+	if !b.parts {
+		b.parts = true
+		r.write(b, t, check, v, s)
 	}
 	b.hide(s)
 	var cut []string
@@ -164,6 +170,9 @@ func (b *lineBuffer) begin(name string) int {
 
 // end ends the member whose value begins at start.
 func (b *lineBuffer) end(class int, name string, start int) {
+	if !b.parts {
+		return
+	}
 	b.members = append(b.members, resultMember{name: name, value: b.line[start:len(b.line):len(b.line)], class: class})
 }
 
@@ -190,16 +199,21 @@ func (b *lineBuffer) some(class int, name, value string) {
 func (b *lineBuffer) facts(name string, facts any) {
 	before, n := len(b.line), len(b.inner)
 	start := b.begin(name)
-	b.inner, b.line = schema.AppendMembers(b.inner, append(b.line, '{'), facts)
-	inner := b.inner[n:len(b.inner):len(b.inner)]
-	if len(inner) == 0 {
+	inner := &b.inner
+	if !b.parts {
+		inner = nil
+	}
+	b.line = schema.AppendMembers(inner, append(b.line, '{'), facts)
+	if len(b.line) == start+len("{") {
 		b.line = b.line[:before]
 		return
 	}
 	b.line = append(b.line, '}')
 	b.end(free, name, start)
-	last := &b.members[len(b.members)-1]
-	last.value, last.inner = nil, inner
+	if b.parts {
+		last := &b.members[len(b.members)-1]
+		last.value, last.inner = nil, b.inner[n:len(b.inner):len(b.inner)]
+	}
 }
 
 // hide takes the secrets out of what is not the target's own.

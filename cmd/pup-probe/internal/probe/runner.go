@@ -78,12 +78,18 @@ type Job struct {
 	buffer  *lineBuffer // that Line is in
 }
 
-// Release says that Line has been dealt with and is not needed any more.
+var jobs = sync.Pool{New: func() any { return new(Job) }}
+
+// Release says that the job and its Line are not needed any more.
 func (j *Job) Release() {
-	if j.Line = nil; j.buffer != nil {
+	if j.buffer != nil {
 		j.buffer.release()
-		j.buffer = nil
 	}
+	options, copied := j.t.options, j.t.copied
+	clear(options)
+	clear(copied)
+	*j = Job{t: Target{options: options[:0], copied: copied[:0]}}
+	jobs.Put(j)
 }
 
 // ErrOtherType says that a line is of another type than target.
@@ -93,7 +99,8 @@ var ErrOtherType = errors.New("no target")
 // ErrOtherType that it does not mean to be one; a target that can't be carried
 // out gives a job whose result says so.
 func (r *Runner) Parse(text []byte) (*Job, error) {
-	j := &Job{r: r}
+	j := jobs.Get().(*Job)
+	j.r = r
 	var err error
 	if j.err, err = r.parseTarget(&j.t, text); err != nil {
 		return nil, err
