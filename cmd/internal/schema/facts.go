@@ -21,6 +21,7 @@ type Member struct {
 
 type factPlan struct {
 	name   string
+	key    string // `,"name":`
 	index  []int
 	large  bool
 	kind   reflect.Kind // of the field
@@ -87,7 +88,7 @@ func planOf(t reflect.Type) *factPlans {
 	p := &factPlans{byName: map[string]*factPlan{}}
 	for _, sf := range fieldsOf(t) {
 		name, _, _ := strings.Cut(sf.Tag.Get("json"), ",")
-		p.list = append(p.list, factPlan{name, sf.index, sf.Tag.Get("large") == "true", sf.Type.Kind(), appenderOf(sf.Type)})
+		p.list = append(p.list, factPlan{name, `,"` + name + `":`, sf.index, sf.Tag.Get("large") == "true", sf.Type.Kind(), appenderOf(sf.Type)})
 	}
 	for i := range p.list {
 		p.byName[p.list[i].name] = &p.list[i]
@@ -126,10 +127,11 @@ func appendMembers(ms *[]Member, buf []byte, rv reflect.Value) []byte {
 		if p.large || !ok {
 			continue
 		}
-		if len(buf) > start {
-			buf = append(buf, ',')
+		key := p.key
+		if len(buf) == start {
+			key = key[len(","):]
 		}
-		buf = append(append(append(buf, '"'), p.name...), `":`...)
+		buf = append(buf, key...)
 		n := len(buf)
 		buf = p.append(buf, fv)
 		if ms != nil {
