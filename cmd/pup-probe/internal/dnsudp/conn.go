@@ -18,8 +18,8 @@ type Conn struct {
 	deadline time.Time // to read
 	closed   bool
 	reads    bool // it waits as the reader of its socket
-	waits    bool // it waits for the alarm
-	*alarm        // rings when there is mail, or another deadline, and at the deadline; nil: never needed
+	waits    bool // it waits for the bell
+	bell          // rings when there is something to look for; nil: never needed
 
 	// what the slices begin with, since few connections need more
 	room struct {
@@ -29,23 +29,15 @@ type Conn struct {
 	}
 }
 
-// An alarm wakes a reader. It may ring without need; so it can be used again
+// A bell wakes who waits. It may ring without need; so it can be used again
 // although somebody still knows it.
-type alarm struct {
-	bell  chan struct{}
-	timer *time.Timer
-}
+type bell chan struct{}
 
-var alarms = sync.Pool{New: func() any {
-	a := &alarm{bell: make(chan struct{}, 1)}
-	a.timer = time.AfterFunc(time.Hour, a.ring)
-	a.timer.Stop()
-	return a
-}}
+var bells = sync.Pool{New: func() any { return make(bell, 1) }}
 
-func (a *alarm) ring() {
+func (b bell) ring() {
 	select {
-	case a.bell <- struct{}{}:
+	case b <- struct{}{}:
 	default:
 	}
 }
@@ -163,29 +155,19 @@ func (c *Conn) await() {
 	k := c.shares[0].socket
 	defer k.rest(c)
 	for {
-		reads := k.read(c)
-		c.mu.Lock()
-		if c.closed || len(c.mail) > 0 || c.late(time.Now()) {
-			c.mu.Unlock()
-			return
-		}
-		c.reads, c.waits = reads, !reads
+		reads, waits := k.enlist(c)
 		switch {
 		case reads:
-			k.waitUntil(c.deadline)
-		case !c.deadline.IsZero():
-			c.timer.Reset(time.Until(c.deadline))
-		}
-		c.mu.Unlock()
-		if !reads {
+			err := k.wait()
+			c.mu.Lock()
+			c.reads = false
+			c.mu.Unlock()
+			k.deal(err)
+		case waits:
 			<-c.bell
-			continue
+		default:
+			return
 		}
-		err := k.wait()
-		c.mu.Lock()
-		c.reads = false
-		c.mu.Unlock()
-		k.deal(err)
 	}
 }
 
@@ -204,9 +186,8 @@ func (c *Conn) Close() error {
 	if was {
 		return c.wrap("close", net.ErrClosed)
 	}
-	if c.alarm != nil {
-		c.timer.Stop()
-		alarms.Put(c.alarm)
+	if c.bell != nil {
+		bells.Put(c.bell)
 	}
 	for _, s := range c.shares {
 		s.leave(c, s.ids)

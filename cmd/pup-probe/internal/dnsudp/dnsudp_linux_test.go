@@ -36,37 +36,47 @@ func reading(t *testing.T, c *Conn) <-chan string {
 }
 
 // Who waits reads for all; when it waits no more another does, whatever the reason.
+// It is the same where a goroutine reads.
 func TestReader(t *testing.T) {
-	for name, end := range map[string]func(c *Conn, answer func()){
+	ends := map[string]func(c *Conn, answer func()){
 		"answered": func(_ *Conn, answer func()) { answer() },
-		"late":     func(c *Conn, _ func()) { c.SetDeadline(time.Unix(1, 0)) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			pc, server, queries := listen(t)
-			var s Sockets
-			var conns [3]*Conn
-			var ends [3]<-chan string
-			var from netip.AddrPort
-			for i := range conns {
-				conns[i] = dialTo(t, &s, server)
-				defer conns[i].Close()
-				write(t, conns[i], datagram(uint16(i), "?"))
-				from = (<-queries).from
-				ends[i] = reading(t, conns[i])
-			}
-			answer := func(i int) { pc.WriteToUDPAddrPort(datagram(uint16(i), fmt.Sprint("to ", i)), from) }
-			end(conns[1], func() { answer(1) }) // waits for the reader
-			<-ends[1]
-			end(conns[0], func() { answer(0) }) // is the reader
-			<-ends[0]
-			answer(2)
-			if got := <-ends[2]; got != "to 2" {
-				t.Errorf("got %q, want %q", got, "to 2")
-			}
-			if k := conns[0].shares[0].socket; k.reader != nil || len(k.waiting) > 0 {
-				t.Errorf("nobody waits, but %p reads and %d wait", k.reader, len(k.waiting))
-			}
-		})
+		"stopped":  func(c *Conn, _ func()) { c.SetDeadline(time.Unix(1, 0)) },
+		"late":     func(c *Conn, _ func()) { c.SetDeadline(time.Now().Add(time.Millisecond)) },
+	}
+	for name, end := range ends {
+		for _, attended := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", attended ", attended), func(t *testing.T) { testReader(t, attended, end) })
+		}
+	}
+}
+
+func testReader(t *testing.T, attended bool, end func(c *Conn, answer func())) {
+	pc, server, queries := listen(t)
+	var s Sockets
+	var conns [3]*Conn
+	var ends [3]<-chan string
+	var from netip.AddrPort
+	for i := range conns {
+		conns[i] = dialTo(t, &s, server)
+		defer conns[i].Close()
+		if attended {
+			conns[i].shares[0].attend()
+		}
+		write(t, conns[i], datagram(uint16(i), "?"))
+		from = (<-queries).from
+		ends[i] = reading(t, conns[i])
+	}
+	answer := func(i int) { pc.WriteToUDPAddrPort(datagram(uint16(i), fmt.Sprint("to ", i)), from) }
+	end(conns[1], func() { answer(1) }) // waits for the reader
+	<-ends[1]
+	end(conns[0], func() { answer(0) }) // is the reader
+	<-ends[0]
+	answer(2)
+	if got := <-ends[2]; got != "to 2" {
+		t.Errorf("got %q, want %q", got, "to 2")
+	}
+	if k := conns[0].shares[0].socket; !attended && k.reader != nil || len(k.waiting) > 0 {
+		t.Errorf("nobody waits, but %p reads and %d wait", k.reader, len(k.waiting))
 	}
 }
 

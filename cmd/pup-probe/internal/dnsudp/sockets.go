@@ -132,13 +132,12 @@ type socket struct {
 	udp endpoint
 	raw syscall.RawConn
 
-	// the reader's
-	receiver
-	until time.Time // when its waiting ends by itself; zero: it does not, or did
+	receiver // the reader's
 
 	mu      sync.Mutex
 	reader  *Conn            // who reads for all; nil: nobody waits
-	waiting []*Conn          // who waits for a reader, or to become it
+	until   time.Time        // when its waiting ends by itself; zero: it does not, or did
+	waiting []*Conn          // who waits for the reader, or to become it
 	joined  int              // connections that hold it
 	asking  []*Conn          // those of them that have asked
 	ids     map[uint16]*Conn // by the identifiers that were ever sent; nil where the connection is closed
@@ -250,23 +249,54 @@ func (k *socket) fail(err error) {
 	k.tell(err)
 }
 
-// read makes c the reader, if there is none; else c has to wait for its alarm.
-func (k *socket) read(c *Conn) bool {
+// enlist has c wait, as the reader if there is none, unless it need not wait.
+func (k *socket) enlist(c *Conn) (reads, waits bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || len(c.mail) > 0 || c.late(time.Now()) {
+		return false, false
+	}
 	if k.reader == nil {
 		k.reader = c
 	}
-	if k.reader == c {
-		return true
-	}
-	if c.alarm == nil {
-		c.alarm = alarms.Get().(*alarm)
-	}
-	if !slices.Contains(k.waiting, c) {
+	c.reads = k.reader == c
+	c.waits = !c.reads
+	if c.waits && !slices.Contains(k.waiting, c) {
 		k.waiting = append(k.waiting, c)
+		if c.bell == nil {
+			c.bell = bells.Get().(bell)
+		}
 	}
-	return false
+	k.waitUntil(c.deadline)
+	return c.reads, c.waits
+}
+
+// waitUntil has the reader wait until t, or less long: who is late is told by it.
+// To look in vain costs less than a deadline for each who waits.
+func (k *socket) waitUntil(t time.Time) {
+	if k.until.IsZero() || !t.IsZero() && t.Before(k.until) {
+		k.until = t
+		k.udp.SetReadDeadline(t)
+	}
+}
+
+// tellLate wakes those who are late, since the reader has waited until then. The
+// socket is locked.
+func (k *socket) tellLate() {
+	k.until = time.Time{}
+	k.udp.SetReadDeadline(k.until)
+	now := time.Now()
+	for _, c := range k.waiting {
+		c.mu.Lock()
+		if c.late(now) {
+			c.wake()
+		} else {
+			k.waitUntil(c.deadline)
+		}
+		c.mu.Unlock()
+	}
 }
 
 // deal deals with what wait has ended with. It says whether the socket is open
@@ -278,7 +308,7 @@ func (k *socket) deal(err error) bool {
 	case err == nil:
 		k.deliverAll()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		k.until = time.Time{}
+		k.tellLate()
 	default:
 		k.tell(err)
 	}
@@ -298,15 +328,6 @@ func (k *socket) rest(c *Conn) {
 		next := k.waiting[0]
 		k.forget(next)
 		next.ring()
-	}
-}
-
-// waitUntil lets the reader wait until t, or less long: to look again in vain costs
-// less than to set a deadline for each who reads.
-func (k *socket) waitUntil(t time.Time) {
-	if k.until.IsZero() || !t.IsZero() && t.Before(k.until) {
-		k.until = t
-		k.udp.SetReadDeadline(t)
 	}
 }
 
