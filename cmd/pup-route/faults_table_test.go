@@ -65,7 +65,7 @@ var faultMatrix = []fault{
 	{row: "10", fault: "CRLF, blank lines", pkg: pkgRoute, test: "TestHostileLines/CRLF_and_blank_lines",
 		without: "taking them off", edits: []edit{{fileReader, "bytes.Trim(text, \" \\t\\r\")", "text"}}, fails: "bad lines"},
 	{row: "11", fault: "numbers beyond 2^53", pkg: pkgMain, test: "TestScripts/passes_lines_unchanged",
-		without: "passing lines on as they came", edits: []edit{{"internal/route/take.go", "r.add(b.raw(l))", "r.add(bytes.ReplaceAll(b.raw(l), []byte(\"12345678901234567890\"), []byte(\"12345678901234567000\")))"}, {"internal/route/take.go", "import (\n", "import (\n\t\"bytes\"\n"}},
+		without: "passing lines on as they came", edits: []edit{{"internal/route/take.go", "r.add(l.Raw)", "r.add(bytes.ReplaceAll(l.Raw, []byte(\"12345678901234567890\"), []byte(\"12345678901234567000\")))"}, {"internal/route/take.go", "import (\n", "import (\n\t\"bytes\"\n"}},
 		fails: "passes_lines_unchanged.txtar:"},
 	{row: "12", fault: "a line of another major version", pkg: pkgRoute, test: "TestHostileLines/another_major_version",
 		without: "looking at v", edits: []edit{{fileLines, "err != nil || v > wire.Version", "err != nil || v < 0"}}, fails: "0 bad lines"},
