@@ -542,6 +542,42 @@ func FuzzResult(f *testing.F) {
 	})
 }
 
+// A job that is used again knows nothing of the target that it had before, nor of
+// how long its line was.
+func TestJobAgain(t *testing.T) {
+	r := talkRunner(nil)
+	full := `{"name":"full","url":"talk://h","check":"talk","talk":{"fail":"mismatch"},"labels":{"a":"` + strings.Repeat("b", r.MaxRecord) + `"},"family":"4","warn":["ms.total < 1"],
+		"expect":["reason == 'closed'"],"retries":1,"retry_wait":"1ms","due":"2026-11-22T06:00:00Z","run":"x"}`
+	run := func(line string) string {
+		j, err := r.Parse([]byte(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer j.Release()
+		j.Run(t.Context())
+		if len(j.Line) >= r.MaxRecord {
+			t.Errorf("a line of %d bytes, want fewer than %d", len(j.Line), r.MaxRecord)
+		}
+		vars, err := expr.Vars(j.Line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		delete(vars, "time")
+		delete(vars, "ms")
+		return fmt.Sprint(vars)
+	}
+	bare := `{"url":"talk://h","talk":{"fail":"closed"}}`
+	want := run(bare)
+	for range 50 { // a pool may lose what it has
+		if got := run(full); !strings.Contains(got, "truncated:[earlier error labels]") || !strings.Contains(got, "attempts:2") {
+			t.Fatalf("got %s", got)
+		}
+		if got := run(bare); got != want {
+			t.Fatalf("got %s, want %s", got, want)
+		}
+	}
+}
+
 // Options that may refer to a secret are never remembered.
 func TestDecoded(t *testing.T) {
 	var d decoded
