@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -160,6 +161,39 @@ func BenchmarkHooks(b *testing.B) {
 			compare(b, rivals(b, []string{program, "--quiet", hooks}, xargs), lines, 500)
 		})
 	}
+}
+
+// BenchmarkSandbox is the time from one hook to the next, of one that does
+// nothing, run plainly and held as closely as can be. Goals: the sandbox takes
+// no more than 3 ms, and 250 are run in a second.
+func BenchmarkSandbox(b *testing.B) {
+	program := built(b)
+	const n = 200
+	lines := measured(b, n, n)
+	levels := []string{"off", "basic", "strict"}
+	took := map[string][]time.Duration{}
+	round := func(level string, jobs int) time.Duration {
+		hooks := written(b, fmt.Sprintf("[[hook]]\nname = \"h\"\non = [\"always\"]\ncommand = [\"/bin/true\"]\nuser = \"root\"\njobs = %d\nsandbox.level = %q\n", jobs, level))
+		start := time.Now()
+		cost(b, [][]string{{program, "--quiet", hooks}}, lines)
+		return time.Since(start)
+	}
+	for b.Loop() {
+		for _, level := range levels {
+			took[level] = append(took[level], round(level, 1)/n)
+		}
+		took["at once"] = append(took["at once"], round("strict", 8))
+	}
+	median := func(what string) float64 {
+		slices.Sort(took[what])
+		return float64(took[what][len(took[what])/2])
+	}
+	for _, level := range levels {
+		b.ReportMetric(median(level)/1e6, "ms/hook:"+level)
+	}
+	b.ReportMetric((median("strict")-median("off"))/1e6, "ms-more:strict")
+	b.ReportMetric(n*1e9/median("at once"), "hooks/s:strict")
+	b.ReportMetric(0, "ns/op")
 }
 
 // BenchmarkDurable is how many results a second are accepted, passed on and

@@ -93,7 +93,9 @@ func TestFaultInjection(t *testing.T) {
 			line := strings.ReplaceAll(strings.Replace(form, "%d", fmt.Sprint(i), 1), "%s", value)
 			fmt.Fprintln(in, line)
 			own := strings.Contains(form, `"status":"down"`) && !strings.Contains(form, `"type"`)
-			if own && len(line) < ndjson.MaxLine && (len(text) <= 1024 || !strings.HasPrefix(form, `{"name":%s`) && !strings.Contains(form, "vantage")) {
+			vantage := strings.Contains(form, "vantage")
+			refused := len(line) >= ndjson.MaxLine || len(text) > 1024 && (vantage || strings.HasPrefix(form, `{"name":%s`)) || vantage && strings.Contains(text, "\x00")
+			if own && !refused {
 				lines = append(lines, line)
 			}
 		}

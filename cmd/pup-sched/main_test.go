@@ -269,6 +269,9 @@ func TestTermWhileTheReaderStalls(t *testing.T) {
 	p := start(t, configFile(t, text))
 	said := bufio.NewReader(p.stderr)
 	line, err := said.ReadString('\n')
+	for err == nil && strings.Contains(line, "runs were skipped") { // on a machine that is busy elsewhere
+		line, err = said.ReadString('\n')
+	}
 	if err != nil || !strings.HasPrefix(line, "pup-sched: the reader has kept us waiting for 10s") {
 		t.Fatalf("stderr says %q, %v", line, err)
 	}

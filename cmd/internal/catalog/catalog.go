@@ -12,6 +12,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
 
 	"pup/cmd/internal/expr"
 	"pup/cmd/internal/lines"
@@ -168,6 +171,9 @@ func (u *URL) hostPort() error {
 	if u.Host == "" {
 		return fmt.Errorf("url: names no host; write %s://HOST", u.Scheme.Name)
 	}
+	if err := u.ascii(); err != nil {
+		return err
+	}
 	if s := u.URL.Port(); s != "" {
 		n, err := strconv.ParseUint(s, 10, 16)
 		if err != nil || n == 0 {
@@ -177,6 +183,21 @@ func (u *URL) hostPort() error {
 	} else if u.Port == 0 && slices.Contains(u.Check.Common, "connect") && !u.Check.portless() {
 		return fmt.Errorf("url: names no port; write %s://%s:PORT", u.Scheme.Name, u.Host)
 	}
+	return nil
+}
+
+// ascii turns an internationalized host name into the form that is looked up,
+// as UTS 46 and RFC 5891 have it.
+func (u *URL) ascii() error {
+	if strings.IndexFunc(u.Host, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
+		return nil
+	}
+	host, err := idna.Lookup.ToASCII(u.Host)
+	if err != nil {
+		return fmt.Errorf("url: %.80q is no host name: %w", u.Host, err)
+	}
+	u.URL.Host = strings.Replace(u.URL.Host, u.Host, host, 1)
+	u.Host = host
 	return nil
 }
 

@@ -36,13 +36,14 @@ func TestParseURL(t *testing.T) {
 		{"tcp://cache:6379", "redis", "cache", 6379, "redis"},
 		{"file:///etc/passwd", "", "", 0, "file"},
 		{"redis://user@cache", "", "cache", 6379, "redis"},
+		{"redis://Bücher.example:7", "", "xn--bcher-kva.example", 7, "redis"},
 	} {
 		u, err := c.ParseURL(tt.url, tt.check)
 		if err != nil {
 			t.Errorf("%s: %v", tt.url, err)
 			continue
 		}
-		if u.Host != tt.host || u.Port != tt.port || u.Check.Name != tt.name {
+		if u.Hostname() != tt.host || u.Host != tt.host || u.Port != tt.port || u.Check.Name != tt.name {
 			t.Errorf("%s: got %s %d %s", tt.url, u.Host, u.Port, u.Check.Name)
 		}
 	}
@@ -56,6 +57,7 @@ func TestParseURL(t *testing.T) {
 		{"redis://x:0", "", `url: "0" is no port`},
 		{"redis://x:99999", "", `url: "99999" is no port`},
 		{"redis:///0", "", "url: names no host"},
+		{"redis://ü_x", "", `url: "ü_x" is no host name: idna: `},
 		{"redis://:hunter2@x", "", "url: holds a password; put it in an option of the check, as ${secret:NAME} or ${env:PUP_NAME} (redis.password)"},
 		{"redis://u:hunter2@x:y", "", "url: invalid port"},
 		{"redis://" + strings.Repeat("x", MaxURL), "", "url: longer than 2048 bytes"},

@@ -42,17 +42,32 @@ type Reader struct {
 	scanned  int // of these, buf[pos:scanned] hold no newline
 	no       int
 	max      int
+	size     int   // of buf at first
 	err      error // what ended the input
 }
 
-// NewReader returns a Reader of r whose lines have at most max bytes.
-func NewReader(r io.Reader, max int) *Reader {
-	return &Reader{r: r, max: max}
+// NewReader returns a Reader of r whose lines have at most max bytes. It reads
+// 64 KiB at a time, as much as a pipe holds.
+func NewReader(r io.Reader, max int) *Reader { return NewReaderSize(r, max, 64<<10) }
+
+// NewReaderSize is NewReader with a buffer of so many bytes, unless a line
+// needs more.
+func NewReaderSize(r io.Reader, max, size int) *Reader {
+	return &Reader{r: r, max: max, size: size}
 }
 
 // Buffered says whether Next would return without reading.
-func (r *Reader) Buffered() bool {
-	return r.err != nil || bytes.IndexByte(r.buf[r.scanned:r.end], '\n') >= 0
+func (r *Reader) Buffered() bool { return r.err != nil || r.ended() }
+
+// ended looks for the end of the line at pos, and moves scanned up to it.
+func (r *Reader) ended() bool {
+	i := bytes.IndexByte(r.buf[r.scanned:r.end], '\n')
+	if i < 0 {
+		r.scanned = r.end
+		return false
+	}
+	r.scanned += i
+	return true
 }
 
 var bom = []byte("\xef\xbb\xbf")
@@ -74,7 +89,8 @@ func (r *Reader) Next() (Line, error) {
 
 // AppendLines appends to dst what Next returns and those of up to max lines
 // that have been read already. It returns lines and an error where the error
-// came behind the lines. All are valid until the next call.
+// came behind the lines. All stay valid as long as the next call need not
+// read, which Buffered tells.
 func (r *Reader) AppendLines(dst []Line, max int) ([]Line, error) {
 	l, err := r.Next()
 	for err == nil {
@@ -103,16 +119,15 @@ func (r *Reader) trim(raw []byte) Line {
 
 func (r *Reader) line() ([]byte, error) {
 	for {
-		if i := bytes.IndexByte(r.buf[r.scanned:r.end], '\n'); i >= 0 {
-			line := r.buf[r.pos : r.scanned+i]
-			r.pos = r.scanned + i + 1
-			r.scanned = r.pos
+		if r.ended() {
+			line := r.buf[r.pos:r.scanned]
+			r.scanned++
+			r.pos = r.scanned
 			if len(line) > r.max {
 				return nil, r.tooLong(line)
 			}
 			return line, nil
 		}
-		r.scanned = r.end
 		if r.end-r.pos > r.max {
 			return nil, r.skip()
 		}
@@ -151,16 +166,13 @@ func (r *Reader) tooLong(line []byte) error {
 
 // fill reads once, after making room.
 func (r *Reader) fill() {
-	switch {
-	case r.pos == r.end:
-		r.pos, r.end, r.scanned = 0, 0, 0
-	case r.end == len(r.buf) && r.pos > 0:
+	if r.pos > 0 {
 		r.end = copy(r.buf, r.buf[r.pos:r.end])
 		r.scanned -= r.pos
 		r.pos = 0
 	}
 	if r.end == len(r.buf) {
-		buf := make([]byte, min(max(2*len(r.buf), 64<<10), r.max+64<<10))
+		buf := make([]byte, min(max(2*len(r.buf), r.size), r.max+r.size))
 		copy(buf, r.buf[:r.end])
 		r.buf = buf
 	}

@@ -68,7 +68,7 @@ Logging in is with SCRAM-SHA-256 or SCRAM-SHA-1. A cluster is checked member by 
 
 Reasons: errors 18, 13 and 11 are ` + "`denied`" + `; shutting down, stepping down, recovering are ` + "`unavailable`" + `.
 
-Phases: greet has hello, auth the login, request the other commands. It speaks OP_MSG (MongoDB 3.6 and newer, and what is compatible with it), and was tested with transcripts, since no MongoDB server can be had from Debian.`,
+Phases: greet has hello, auth the login, request the other commands. It speaks OP_MSG (MongoDB 3.6 and newer, and what is compatible with it), and is tested with transcripts, since no MongoDB server can be had from Debian; FerretDB 1.24 was asked by hand, with good, bad and no credentials.`,
 	}, mongodbOptions{Stats: true}, mongodb)
 }
 

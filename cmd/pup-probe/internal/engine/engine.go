@@ -285,10 +285,16 @@ func (e *Engine) badLine(le *ndjson.LineError) {
 	e.emit(ndjson.AppendError(nil, "pup-probe", le))
 }
 
+var errNoTarget = errors.New("neither a JSON object nor a URL, in which a blank is written %20")
+
 // line deals with one line of input.
 func (e *Engine) line(ctx, run context.Context, l ndjson.Line) {
 	text := l.Text
-	if text[0] != '{' && bytes.Contains(text, []byte("://")) && bytes.IndexByte(text, ' ') < 0 {
+	if text[0] != '{' {
+		if !bytes.Contains(text, []byte("://")) || bytes.IndexByte(text, ' ') >= 0 {
+			e.badLine(&ndjson.LineError{No: l.No, Line: l.Raw, Err: errNoTarget})
+			return
+		}
 		text = append(ndjson.AppendString([]byte(`{"url":`), text), '}')
 	}
 	j, err := e.Runner.Parse(text)

@@ -15,6 +15,10 @@ import (
 // open opens the spool, if there is one, takes back what it holds, and
 // returns the source to read the input from.
 func (r *router) open(in io.Reader) (source, error) {
+	f, ok := in.(*os.File)
+	if ok {
+		widen(f)
+	}
 	if r.Config.Spool == "" || r.DryRun {
 		return &plainSource{in}, nil
 	}
@@ -28,7 +32,6 @@ func (r *router) open(in io.Reader) (source, error) {
 	for _, j := range s.Jobs() {
 		r.reopen(j)
 	}
-	f, ok := in.(*os.File)
 	if !ok {
 		return &plainSource{in}, nil
 	}

@@ -11,6 +11,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// widen makes a pipe hold what is read at once. That it may not be so large
+// is no harm; one that was made larger stays so.
+func widen(f *os.File) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = conn.Control(func(fd uintptr) {
+		if size, err := unix.FcntlInt(fd, unix.F_GETPIPE_SZ, 0); err == nil && size < readSize {
+			_, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, readSize)
+		}
+	})
+}
+
 // newSource returns a reader of f from which nothing is lost between reading
 // and accepting, and a word on why not where that can't be had. The input may
 // begin with what an earlier run had accepted, n bytes with the checksum.

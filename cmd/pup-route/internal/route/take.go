@@ -14,7 +14,7 @@ func (r *router) take(b *batch) {
 	for i := range b.lines {
 		l := &b.lines[i]
 		if l.err == nil {
-			r.accept(l, b.raw(l), b.text(l), b.known)
+			r.accept(l, b.known)
 		}
 		if l.err != nil {
 			r.bad++
@@ -24,9 +24,10 @@ func (r *router) take(b *batch) {
 }
 
 // accept takes a line into the state, and notes in it what is wrong with it.
-func (r *router) accept(l *lineAt, raw, text []byte, known bool) {
+func (r *router) accept(l *lineAt, known bool) {
+	text := l.Text
 	if err := r.fields.scan(text); err != nil {
-		l.err = &ndjson.LineError{No: l.no, Line: raw, Err: err}
+		l.err = &ndjson.LineError{No: l.No, Line: l.Raw, Err: err}
 		return
 	}
 	l.json = true
@@ -44,7 +45,7 @@ func (r *router) accept(l *lineAt, raw, text []byte, known bool) {
 		return
 	}
 	if err := r.fields.result(&r.result, text, r.table.HearsEvery(), r.table.HearsDue()); err != nil {
-		l.err = &ndjson.LineError{No: l.no, Line: raw, Err: err}
+		l.err = &ndjson.LineError{No: l.No, Line: l.Raw, Err: err}
 		return
 	}
 	if s := wire.Status(r.result.Status.String()); s.Worse(r.worst) {
@@ -118,7 +119,7 @@ func (r *router) pass(b *batch) {
 	for i := range b.lines {
 		l := &b.lines[i]
 		if l.json && !r.DryRun {
-			r.add(b.raw(l))
+			r.add(l.Raw)
 		}
 		if l.err != nil {
 			r.buf = ndjson.AppendError(r.buf[:0], program, l.err)

@@ -50,11 +50,12 @@ type entry struct {
 	seenUp        bool   // and once it was up
 	lost          bool   // it stands for the input, which is lost
 	stale         bool   // the last result is too long ago
+	ailing        bool   // it has left up
 	up            streak
 	problem       streak // degraded or worse
 	down          streak
 	unknown       streak
-	trouble       int64 // when it was last seen to leave up; 0: up
+	trouble       int64 // when it was last seen to leave up
 	seen          int64
 	limit         time.Duration // stale after; 0: never
 	runs          [4]uint32
@@ -101,6 +102,14 @@ func (e *entry) repeated(run uint32) bool {
 	return false
 }
 
+// leave notes that the name is not up any more. No two of its problems begin at
+// the same time, since that is a part of their identity.
+func (e *entry) leave(now int64) {
+	if !e.ailing {
+		e.ailing, e.trouble = true, max(now, e.trouble+1)
+	}
+}
+
 // count counts a result. An unknown one neither breaks nor lengthens a run of
 // verdicts: it says nothing about the target.
 func (e *entry) count(r *Result, now int64) {
@@ -111,9 +120,7 @@ func (e *entry) count(r *Result, now int64) {
 	}
 	if r.Status == Unknown {
 		e.unknown.add(now)
-		if e.trouble == 0 {
-			e.trouble = now
-		}
+		e.leave(now)
 		return
 	}
 	e.verdict, e.known = r.Status, true
@@ -124,7 +131,7 @@ func (e *entry) count(r *Result, now int64) {
 		e.up.add(now)
 		e.seenUp = true
 		e.problem, e.down = streak{}, streak{}
-		e.trouble = 0
+		e.ailing = false
 		return
 	}
 	e.up = streak{}
@@ -134,9 +141,7 @@ func (e *entry) count(r *Result, now int64) {
 	} else {
 		e.down = streak{}
 	}
-	if e.trouble == 0 {
-		e.trouble = now
-	}
+	e.leave(now)
 }
 
 // quiet reports that the name is up, nobody believes otherwise, and its past
@@ -202,9 +207,7 @@ func (t *Table) Input(lost bool, line []byte, now time.Time) {
 	n := now.UnixNano()
 	e.lost, e.seen, e.seenUp = lost, n, true
 	e.line = append(e.line[:0], line...)
-	if e.trouble == 0 {
-		e.trouble = n
-	}
+	e.leave(n)
 	t.judge(e, n)
 	t.schedule(e, n)
 }

@@ -17,7 +17,7 @@ func (t *Table) follow(e *entry, status Status, now int64) {
 		return
 	}
 	q := Question{Rule: -1, Name: e.name, Vantage: e.vantage, Now: time.Unix(0, now).UTC(), Line: e.line}
-	if e.trouble != 0 {
+	if e.ailing {
 		q.Incident, q.Since = incident(e), time.Unix(0, e.trouble).UTC()
 	}
 	t.Follower.Trouble(q, status)

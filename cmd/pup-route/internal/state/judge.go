@@ -15,7 +15,7 @@ func (t *Table) judge(e *entry, now int64) {
 		}
 	}
 	if e.quiet() {
-		e.trouble = 0
+		e.ailing = false
 	}
 }
 
@@ -74,7 +74,7 @@ func (t *Table) held(i int, e *entry, now int64) bool {
 		return false
 	}
 	q := Question{Rule: i, Name: e.name, Vantage: e.vantage, Now: time.Unix(0, now).UTC(), Line: e.line}
-	if e.trouble != 0 {
+	if e.ailing {
 		q.Incident, q.Since = incident(e), time.Unix(0, e.trouble).UTC()
 	}
 	reason, again := t.Gate(q)
@@ -161,8 +161,8 @@ func (t *Table) opening(i int, d *debt, r *Rule, e *entry, status Status, run st
 	v := Event{Rule: i, Kind: status.String(), Status: shown(status), Count: int(run.count), First: d == nil && !e.seenUp}
 	var trouble int64
 	if d == nil {
-		if e.trouble == 0 {
-			e.trouble = e.seen // it was up when its results stopped
+		if !e.ailing {
+			e.leave(e.seen) // it was up when its results stopped
 			trouble = e.trouble
 		}
 		if e.made() && !e.joined() {
@@ -255,7 +255,7 @@ func (t *Table) result(i int, e *entry, r *Result, verdict Status, known bool, n
 		Previous: verdict, First: !known}
 	row := [...]streak{Up: e.up, Degraded: e.problem, Down: e.down, Unknown: e.unknown}[r.Status]
 	v.Since, v.For, v.Count = time.Unix(0, row.since).UTC(), time.Duration(now-row.since), int(row.count)
-	if e.trouble != 0 {
+	if e.ailing {
 		v.Incident = incident(e)
 	}
 	run := string(r.Run)

@@ -36,6 +36,7 @@ type Memory struct {
 	SeenUp   bool        `json:"seen_up,omitempty"`
 	Streaks  [4][2]int64 `json:"streaks"` // up, problem, down, unknown: since, count
 	Trouble  int64       `json:"trouble,omitempty"`
+	Left     int64       `json:"left,omitempty"` // when trouble last began, if it is over
 	History  uint64      `json:"history,omitempty"`
 	Verdicts int         `json:"verdicts,omitempty"`
 	Seen     int64       `json:"seen"`
@@ -76,8 +77,8 @@ func (t *Table) Replay(r *Result, now time.Time) {
 	if e == nil {
 		return
 	}
-	t.schedule(e, now.UnixNano())
-	t.vote(e, r, now.UnixNano(), false)
+	t.schedule(e, e.seen)
+	t.vote(e, r, e.seen, false)
 }
 
 // Apply takes a note in again.
@@ -101,9 +102,9 @@ func (t *Table) Apply(n Note) {
 	}
 	switch {
 	case e.quiet():
-		e.trouble = 0
-	case e.trouble == 0: // it was not a result that began it
-		e.trouble = n.Trouble
+		e.ailing = false
+	case !e.ailing && n.Trouble != 0: // it was not a result that began it
+		e.ailing, e.trouble = true, n.Trouble
 	}
 	if len(n.Line) > 0 {
 		e.line = n.Line
@@ -115,7 +116,10 @@ func (t *Table) Apply(n Note) {
 func (t *Table) Names(f func(*Memory)) {
 	for e := range t.all() {
 		m := Memory{Name: e.name, Vantage: e.vantage, Verdict: e.verdict, Known: e.known, SeenUp: e.seenUp,
-			Trouble: e.trouble, History: e.history, Verdicts: int(e.verdicts), Seen: e.seen, Limit: int64(e.limit), Runs: e.runs, Line: e.line}
+			Left: e.trouble, History: e.history, Verdicts: int(e.verdicts), Seen: e.seen, Limit: int64(e.limit), Runs: e.runs, Line: e.line}
+		if e.ailing {
+			m.Trouble, m.Left = e.trouble, 0
+		}
 		for i, s := range []streak{e.up, e.problem, e.down, e.unknown} {
 			m.Streaks[i] = [2]int64{s.since, int64(s.count)}
 		}
@@ -139,7 +143,8 @@ func (t *Table) Names(f func(*Memory)) {
 func (t *Table) Restore(m Memory) {
 	e := t.entry([]byte(m.Name), []byte(m.Vantage))
 	e.verdict, e.known, e.seenUp = m.Verdict, m.Known, m.SeenUp
-	e.trouble, e.history, e.verdicts = m.Trouble, m.History, uint8(m.Verdicts)
+	e.ailing, e.trouble = m.Trouble != 0, max(m.Trouble, m.Left)
+	e.history, e.verdicts = m.History, uint8(m.Verdicts)
 	e.seen, e.limit, e.runs = m.Seen, time.Duration(m.Limit), m.Runs
 	if len(m.Line) > 0 {
 		e.line = m.Line

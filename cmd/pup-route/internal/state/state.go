@@ -281,7 +281,7 @@ func (t *Table) Observe(r *Result, now time.Time) bool {
 	if e == nil {
 		return false
 	}
-	n := now.UnixNano()
+	n := e.seen
 	t.follow(e, r.Status, n)
 	for _, i := range t.always {
 		t.result(i, e, r, verdict, known, n)
@@ -306,6 +306,9 @@ func (t *Table) count(r *Result, now int64, live bool) (e *entry, verdict Status
 	e = t.entry(r.Name, r.Vantage)
 	if len(r.Run) > 0 && e.repeated(hash(r.Run)) {
 		return nil, 0, false, false
+	}
+	if len(r.Run) == 0 { // then its time tells it from the one before
+		now = max(now, e.seen+1)
 	}
 	t.heard(now)
 	t.look(r.Line)

@@ -193,3 +193,42 @@ func TestReload(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+// TestSameTime: results of one time, as those have that say none and come in
+// one batch, make problems and jobs of their own.
+func TestSameTime(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		rule Rule
+		run  string
+		want int // events
+	}{
+		{"what a vantage sees", Rule{Becomes: set(Down), Recovered: true}, "", 8},
+		{"with runs", Rule{Becomes: set(Down), Recovered: true}, "run-%d", 8},
+		{"a quorum", Rule{Becomes: set(Down), Recovered: true, Quorum: Share{Count: 1}}, "run-%d", 8},
+		{"every result", Rule{Always: true}, "", 12},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			incidents, jobs, events := map[string]int{}, map[string]bool{}, 0
+			table := New(func(v *Event) {
+				incidents[v.Incident]++
+				jobs[v.Job] = true
+				events++
+			}, nil)
+			table.SetRules([]Rule{tt.rule}, 0, nil)
+			for i := range 4 {
+				for j, s := range []Status{Down, Up, Up} {
+					r := Result{Name: []byte("web"), Status: s, Line: []byte(`{}`)}
+					if tt.run != "" {
+						r.Run = fmt.Appendf(nil, tt.run, 3*i+j)
+					}
+					table.Observe(&r, epoch)
+				}
+			}
+			delete(incidents, "") // of results that are up
+			if events != tt.want || len(jobs) != events || len(incidents) != 4 {
+				t.Errorf("got %d events, %d jobs, incidents %v, want %d, as many, 4", events, len(jobs), incidents, tt.want)
+			}
+		})
+	}
+}

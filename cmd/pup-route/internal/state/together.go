@@ -346,7 +346,7 @@ func (t *Table) blame(w *whole, last *entry, now int64) {
 		t.because(i, m, now, "its cause is told: "+w.key.name)
 	}
 	status, count := w.status(t)
-	e.trouble = w.begin(now)
+	e.ailing, e.trouble = true, w.begin(now)
 	t.opening(i, nil, r, e, status, streak{since: now, count: int32(count)}, now)
 	t.schedule(e, now)
 }
@@ -403,7 +403,7 @@ func (t *Table) weigh(w *whole, line []byte, now int64) {
 	case d == nil && r.Together.Cause: // decide opens it
 	case !t.held(i, e, now):
 		if d == nil {
-			e.trouble = w.begin(now)
+			e.ailing, e.trouble = true, w.begin(now)
 		}
 		t.opening(i, d, r, e, status, run, now)
 	}

@@ -188,6 +188,7 @@ func (l *loader) file(path string) error {
 // scan reads everything but the targets of a source, and what it includes. The
 // targets come when all templates and windows are known.
 func (l *loader) scan(src *source, dir string) {
+	src.data = bytes.TrimPrefix(src.data, []byte("\xef\xbb\xbf")) // as editors on Windows write it
 	l.sources = append(l.sources, src)
 	l.digest.Write(src.data)
 	scanSource := func(t *table) { l.scanSource(t, dir) }
