@@ -231,8 +231,8 @@ func (s *socket) tryWrite(b []byte) (int, error) {
 	if !s.may() {
 		return 0, syscall.EAGAIN
 	}
-	n, err := writeFD(s.fd, b)
-	if err == syscall.EINTR || err == nil && n < len(b) {
+	n, err := syscall.Write(s.fd, b)
+	if n = max(n, 0); err == syscall.EINTR || err == nil && n < len(b) {
 		err = syscall.EAGAIN
 	}
 	return n, err
