@@ -172,7 +172,7 @@ func silentRun(t testing.TB, program, url string, n int, enough func(kib int) bo
 	}
 	for range rest { // a crowd has to come to rest
 		<-tick.C
-		if got = resident(t, cmd.Process.Pid); enough(got) {
+		if got = memory(t, cmd.Process.Pid, "VmRSS"); enough(got) {
 			break
 		}
 	}
@@ -184,16 +184,17 @@ func silentServer(t testing.TB, n int) (port string, said func() string) {
 	return said(), said
 }
 
-// resident gives the resident memory of a process, in KiB.
-func resident(t testing.TB, pid int) int {
+// memory gives what the kernel says of the memory of a process, in KiB: VmRSS is
+// what is resident, VmHWM the most that ever was.
+func memory(t testing.TB, pid int, what string) int {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := bytes.Cut(b, []byte("VmRSS:"))
+	_, rest, _ := bytes.Cut(b, []byte("\n"+what+":"))
 	kib := 0
 	if _, err := fmt.Sscanf(string(rest), "%d kB", &kib); err != nil {
-		t.Fatalf("VmRSS: %v", err)
+		t.Fatalf("%s: %v", what, err)
 	}
 	return kib
 }

@@ -62,7 +62,8 @@ type Catalog struct {
 
 // New makes a catalogue.
 func New(checks []Check, tlsOptions, tlsFacts func() schema.Field) *Catalog {
-	c := &Catalog{Checks: checks, TLSOptions: tlsOptions, TLSFacts: tlsFacts, byName: map[string]*Check{}, byScheme: map[string]*Check{}}
+	n := len(checks)
+	c := &Catalog{Checks: checks, TLSOptions: tlsOptions, TLSFacts: tlsFacts, byName: make(map[string]*Check, n), byScheme: make(map[string]*Check, 2*n)}
 	for i := range checks {
 		k := &checks[i]
 		k.env = sync.OnceValue(func() *expr.Env { return c.newEnv(k) })

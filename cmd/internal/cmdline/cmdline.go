@@ -132,6 +132,9 @@ func (p *Program) prepare(std Std) {
 	p.Flags = append(p.Flags, &cli.StringFlag{
 		Name: "completion", Usage: "print the completion script for `SHELL` (bash, zsh or fish) and exit",
 	})
+	for i, f := range p.Flags {
+		p.Flags[i] = named(f)
+	}
 	p.Writer, p.ErrWriter = std.Out, std.Err
 	p.Version = version()
 	p.HideHelpCommand = true
@@ -153,6 +156,29 @@ func (p *Program) prepare(std Std) {
 		}
 		return act(c)
 	}
+}
+
+// A namedFlag remembers its names. Of themselves, flags of urfave/cli find them
+// with a regular expression each time, and it asks each flag for those of all.
+type namedFlag struct {
+	docFlag
+	names []string
+}
+
+type docFlag interface {
+	cli.DocGenerationFlag
+	cli.VisibleFlag
+}
+
+func (f *namedFlag) Names() []string { return f.names }
+
+// named leaves slices alone, to which urfave/cli tells more behind our back.
+func named(f cli.Flag) cli.Flag {
+	df, ok := f.(docFlag)
+	if _, slice := f.(cli.DocGenerationSliceFlag); !ok || slice {
+		return f
+	}
+	return &namedFlag{df, f.Names()}
 }
 
 // tidy words the errors of package flag as other programs do.

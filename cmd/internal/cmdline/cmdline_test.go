@@ -82,6 +82,20 @@ func TestMainCodes(t *testing.T) {
 	}
 }
 
+// To find a flag by its name costs nothing, and hidden ones stay hidden.
+func TestNamed(t *testing.T) {
+	f := named(&cli.BoolFlag{Name: "exit-status", Aliases: []string{"e"}, Hidden: true})
+	if got := f.Names(); !slices.Equal(got, []string{"exit-status", "e"}) {
+		t.Errorf("got the names %q", got)
+	}
+	if n := testing.AllocsPerRun(10, func() { f.Names() }); n > 0 {
+		t.Errorf("the names take %v allocations", n)
+	}
+	if f.(cli.VisibleFlag).IsVisible() {
+		t.Error("a hidden flag is visible")
+	}
+}
+
 func TestPanic(t *testing.T) {
 	code, out, errs := run(t, func(*cli.Context) error { panic("ouch") })
 	if code != Bug || out != "" || !strings.HasPrefix(errs, "pup-x: bug: ouch\n") {

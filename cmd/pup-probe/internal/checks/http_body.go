@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"hash"
 	"io"
 	"strings"
 	"sync"
@@ -23,7 +24,13 @@ import (
 // httpTitleIn is how much of an HTML page is searched for its title, in bytes.
 const httpTitleIn = 16 << 10
 
-var httpBuffers = sync.Pool{New: func() any { return new([8 << 10]byte) }}
+// An httpScratch is what reading a body takes.
+type httpScratch struct {
+	buf [8 << 10]byte
+	sum hash.Hash
+}
+
+var httpScratches = sync.Pool{New: func() any { return &httpScratch{sum: sha256.New()} }}
 
 // readBody reads, decodes and measures the body. It keeps no more of it than
 // is going to be judged.
@@ -39,9 +46,10 @@ func (s *httpSession) readBody(resp *httpconn.Response) error {
 	html := strings.HasPrefix(f.ContentType, "text/html")
 	var kept []byte
 	var n int64
-	sum := sha256.New()
-	buf := httpBuffers.Get().(*[8 << 10]byte)
-	defer httpBuffers.Put(buf)
+	scratch := httpScratches.Get().(*httpScratch)
+	defer httpScratches.Put(scratch)
+	buf, sum := &scratch.buf, scratch.sum
+	sum.Reset()
 	f.Truncated = new(false)
 	f.BodyBytes = &n
 	if body != io.Reader(raw) {
@@ -70,7 +78,8 @@ func (s *httpSession) readBody(resp *httpconn.Response) error {
 		}
 	}
 	if !*f.Truncated {
-		f.SHA256 = string(hex.AppendEncode(buf[:0], sum.Sum(nil)))
+		digest := sum.Sum(buf[:0])
+		f.SHA256 = string(hex.AppendEncode(buf[len(digest):len(digest)], digest))
 	}
 	if html {
 		f.Title = httpTitle(kept)

@@ -371,7 +371,8 @@ func TestHTTPBody(t *testing.T) {
 		{"application/json", `nope`, `"expect":["http.json.ok"]`, "down mismatch verify", []string{"error contains 'absent'"}},
 		{"text/html; charset=utf-8", "<html><TITLE lang=en> A\n page </title>", ``, "up", []string{"http.title == 'A page'", "http.last_modified_age_ms > 3500000"}},
 		{"text/html", "<title", ``, "up", nil},
-		{"text/plain", "hello", `"expect":["http.headers['content-type'] == 'text/plain'"]`, "up", nil},
+		{"text/plain", "hello", `"expect":["http.headers['content-type'] == 'text/plain'"]`, "up",
+			[]string{"http.sha256 == '2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824'"}},
 	} {
 		t.Run(tt.body, func(t *testing.T) {
 			s := httpServer(t, false, func(w http.ResponseWriter, r *http.Request) {

@@ -108,6 +108,9 @@ func (e *Engine) Run(ctx context.Context) (Summary, error) {
 // handshakes.
 const crowd = 1000
 
+// crowded says whether there may be a crowd.
+func (e *Engine) crowded() bool { return e.Jobs == 0 || e.Jobs >= crowd }
+
 // rarely is how far the heap grows, in per cent of what is in use, before
 // garbage is collected, as long as there is no crowd: what a few hundred
 // checks hold is small, and to collect it often costs more than they do.
@@ -115,7 +118,7 @@ const rarely = 200
 
 // collectRarely sets that, unless the environment has an opinion.
 func (e *Engine) collectRarely() (restore func()) {
-	if e.Jobs == 0 || e.Jobs >= crowd || os.Getenv("GOGC") != "" {
+	if e.crowded() || os.Getenv("GOGC") != "" {
 		return func() {}
 	}
 	before := debug.SetGCPercent(rarely)
@@ -124,6 +127,9 @@ func (e *Engine) collectRarely() (restore func()) {
 
 // trim gives memory back to the system, once, when a crowd has come to rest.
 func (e *Engine) trim() (stop func()) {
+	if !e.crowded() {
+		return func() {}
+	}
 	end := make(chan struct{})
 	go func() {
 		tick := time.NewTicker(time.Second)

@@ -120,6 +120,14 @@ func TestBounded(t *testing.T) {
 	})
 }
 
+func TestCrowded(t *testing.T) {
+	for jobs, want := range map[int]bool{0: true, 1: false, crowd - 1: false, crowd: true} {
+		if got := (&Engine{Jobs: jobs}).crowded(); got != want {
+			t.Errorf("%d jobs: got %v, want %v", jobs, got, want)
+		}
+	}
+}
+
 func TestNoLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}

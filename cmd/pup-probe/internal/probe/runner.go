@@ -43,8 +43,8 @@ var tlsField = sync.OnceValue(func() *schema.Field { f := schema.Of(DefaultTLS);
 
 // NewRunner makes a Runner of the given checks.
 func NewRunner(checks []*Check) *Runner {
-	r := &Runner{Checks: map[string]*Check{}, MaxRecord: ndjson.MaxWrite}
-	var ks []catalog.Check
+	r := &Runner{Checks: make(map[string]*Check, len(checks)), MaxRecord: ndjson.MaxWrite}
+	ks := make([]catalog.Check, 0, len(checks))
 	for _, c := range checks {
 		r.Checks[c.Name] = c
 		ks = append(ks, c.Check)

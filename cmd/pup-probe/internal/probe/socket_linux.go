@@ -22,23 +22,23 @@ func dialTCP(ctx dialContext, source netip.Addr, to netip.AddrPort) (net.Conn, e
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	remote, family := sockaddr(to)
+	remote, family := sockaddrOf(to)
 	fd, err := syscall.Socket(family, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	s := &socket{fd: fd, to: to, tries: maxTries}
 	if source.IsValid() {
-		local, _ := sockaddr(netip.AddrPortFrom(source.Unmap(), 0))
-		err = syscall.Bind(fd, local)
+		local, _ := sockaddrOf(netip.AddrPortFrom(source.Unmap(), 0))
+		err = bindFD(fd, local)
 	}
 	if err == nil {
-		err = syscall.Connect(fd, remote)
+		err = connectFD(fd, remote)
 	}
 	if pending(err) {
 		// a second connect tells how the first one went; on a fast network it has
 		// ended by now
-		err = connectError(syscall.Connect(fd, remote))
+		err = connectError(connectFD(fd, remote))
 	}
 	if pending(err) {
 		err = s.connected(ctx, remote)
@@ -51,15 +51,6 @@ func dialTCP(ctx dialContext, source netip.Addr, to netip.AddrPort) (net.Conn, e
 		return nil, err
 	}
 	return s, nil
-}
-
-// sockaddr makes what the kernel wants to know of an address, which must have
-// no zone.
-func sockaddr(a netip.AddrPort) (syscall.Sockaddr, int) {
-	if a.Addr().Is4() {
-		return &syscall.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}, syscall.AF_INET
-	}
-	return &syscall.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}, syscall.AF_INET6
 }
 
 // pending says whether err means that a connection is on its way.
@@ -146,7 +137,7 @@ func (s *socket) yield() {
 }
 
 // connected waits until the connection stands.
-func (s *socket) connected(ctx dialContext, remote syscall.Sockaddr) error {
+func (s *socket) connected(ctx dialContext, remote *sockaddr) error {
 	var stop func() bool
 	var failed error
 	file, raw, err := s.waits()
@@ -154,7 +145,7 @@ func (s *socket) connected(ctx dialContext, remote syscall.Sockaddr) error {
 		return err
 	}
 	err = raw.Write(func(fd uintptr) bool {
-		if failed = connectError(syscall.Connect(int(fd), remote)); !pending(failed) {
+		if failed = connectError(connectFD(int(fd), remote)); !pending(failed) {
 			return true
 		}
 		if stop == nil {
@@ -310,7 +301,7 @@ func (s *socket) Close() error {
 	case was:
 		err = os.ErrClosed
 	case file == nil:
-		err = syscall.Close(s.fd)
+		err = closeFD(s.fd)
 	}
 	s.mu.Unlock()
 	if file != nil && !was {
