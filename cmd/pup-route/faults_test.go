@@ -170,7 +170,7 @@ func TestFaultKilledAtRandom(t *testing.T) {
 // TestFaultFull: a spool that can't grow holds reading back and loses
 // nothing; the jobs that it holds go on.
 func TestFaultFull(t *testing.T) {
-	r := newRig(t, 400)
+	r := newRig(t, 1600) // of which a read brings a few hundred
 	r.pad = 500
 	in, w, err := os.Pipe()
 	if err != nil {
@@ -178,7 +178,7 @@ func TestFaultFull(t *testing.T) {
 	}
 	defer in.Close()
 	go r.feed(w)
-	cmd := r.command(in, "sh", "-c", `(ulimit -f 600; exec "$0" "$@") | (trap "" TERM; exec cat >> `+r.dir+"/out)")
+	cmd := r.command(in, "sh", "-c", `(ulimit -f 2400; exec "$0" "$@") | (trap "" TERM; exec cat >> `+r.dir+"/out)")
 	cmd.Stdout = nil
 	errs, err := cmd.StderrPipe()
 	if err != nil {

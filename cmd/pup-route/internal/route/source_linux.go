@@ -11,15 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// widen makes a pipe hold what is read at once. That it may not be so large
-// is no harm; one that was made larger stays so.
+// usualPipe is what a pipe holds on Linux, see pipe(7).
+const usualPipe = 64 << 10
+
+// widen makes a pipe hold what is read at once, if it has the size that pipes
+// have: who gave it another knew why. That it may not be so large is no harm.
 func widen(f *os.File) {
 	conn, err := f.SyscallConn()
 	if err != nil {
 		return
 	}
 	_ = conn.Control(func(fd uintptr) {
-		if size, err := unix.FcntlInt(fd, unix.F_GETPIPE_SZ, 0); err == nil && size < readSize {
+		if size, err := unix.FcntlInt(fd, unix.F_GETPIPE_SZ, 0); err == nil && size == usualPipe {
 			_, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, readSize)
 		}
 	})
