@@ -77,6 +77,7 @@ func (e *Engine) Run(ctx context.Context) (Summary, error) {
 		e.slots = make(chan struct{}, max(4*e.Jobs, 1024))
 	}
 	e.hosts.max = e.PerHost
+	makePoller()
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	written := make(chan error, 1)
@@ -102,6 +103,10 @@ func (e *Engine) Run(ctx context.Context) (Summary, error) {
 	}
 	return e.summary(), inputErr
 }
+
+// makePoller has the runtime make what it waits for descriptors with. It would
+// when the first of them has to be waited for, and crash if none is left then.
+func makePoller() { time.AfterFunc(time.Hour, func() {}).Stop() }
 
 // A crowd is so many checks that wait that what they needed to get there is
 // worth giving back: the stacks on which they dialled, the garbage of their
