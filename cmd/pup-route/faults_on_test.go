@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"pup/cmd/internal/cmdline"
 	"pup/cmd/internal/realserver"
 )
@@ -25,17 +23,8 @@ func (r *rig) strace(in *os.File, call, inject string) *exec.Cmd {
 // step feeds one line after the other: the pipe holds no more, so that each
 // is accepted by itself.
 func (r *rig) step() (in *os.File) {
-	in, w, err := os.Pipe()
-	if err == nil {
-		_, err = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 4096)
-	}
-	if err != nil {
-		r.t.Fatal(err)
-	}
 	r.pad, r.flush = 2100, 1
-	go r.feed(w)
-	r.t.Cleanup(func() { in.Close() })
-	return in
+	return r.pipe(4096)
 }
 
 // TestFaultKilledAtSyscall kills pup-route at the n-th call of what changes

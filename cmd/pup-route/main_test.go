@@ -20,6 +20,10 @@ import (
 	"pup/cmd/pup-route/internal/hook"
 )
 
+// noSleep keeps a program built with the race detector from sleeping for a
+// second at its end.
+const noSleep = "GORACE=atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
 	hook.Shim()
 	if os.Getenv("PUP_ROUTE_MAIN") != "" { // a test runs us as the program

@@ -15,12 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"pup/cmd/pup-route/internal/spool"
 )
-
-// noSleep keeps a program built with the race detector from sleeping for a
-// second at its end.
-const noSleep = "GORACE=atexit_sleep_ms=0"
 
 // A rig runs pup-route with a spool and a hook that writes down each call,
 // and kills it.
@@ -71,6 +69,22 @@ func (r *rig) command(in *os.File, prefix ...string) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	r.t.Cleanup(func() { out.Close() })
 	return cmd
+}
+
+// pipe feeds the lines through a pipe that holds no more than size bytes, and
+// so is not made wider.
+func (r *rig) pipe(size int) (in *os.File) {
+	r.t.Helper()
+	in, w, err := os.Pipe()
+	if err == nil {
+		_, err = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, size)
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { in.Close() })
+	go r.feed(w)
+	return in
 }
 
 // feed writes the lines to w and closes it.
@@ -153,13 +167,7 @@ func TestFaultKilledAtRandom(t *testing.T) {
 		faultKills = min(faultKills, 100)
 	}
 	r := newRig(t, faultKills*40)
-	in, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	go r.feed(w)
-	r.kills(in, faultKills)
+	r.kills(r.pipe(16<<10), faultKills) // so that little is read at once, and hooks run in each life
 	lost, repeated, unpassed := r.judge()
 	t.Logf("%d lines, %d kills: %d lost, %d calls repeated, %d not passed on", r.lines, faultKills, lost, repeated, unpassed)
 	if lost > 0 || unpassed > 0 || repeated > faultKills*4 {
