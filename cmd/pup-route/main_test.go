@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -66,4 +68,41 @@ func TestGeneratedManual(t *testing.T) {
 	text := hooksPage + manpage.Fields(&file, "") + hookKeysPage + manpage.Fields(&keys, "") + diagnoseKeysPage + manpage.Fields(&diagnose, "") + silenceKeysPage + manpage.Fields(&silence, "")
 	golden.File(t, "docs/man/pup-hooks.5", manpage.Roff(manpage.Page("pup-hooks", 5, "hooks of pup-route", text,
 		[]string{"pup-route(1)", "pup-lines(5)", "pup-checks(7)"})))
+}
+
+// TestGuides: each key of hooks.toml and of a silence stands in an example of
+// the guides, all of which another test runs.
+func TestGuides(t *testing.T) {
+	files, err := filepath.Glob("../../docs/guide/*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	var examples []byte
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, part := range bytes.Split(text, []byte("```")) {
+			if i%2 == 1 {
+				examples = append(examples, part...)
+			}
+		}
+	}
+	var look func(at string, f *schema.Field)
+	look = func(at string, f *schema.Field) {
+		for i := range f.Fields {
+			k := &f.Fields[i]
+			used := regexp.MustCompile(`(?m)(^|[\s{,\[.])` + k.Name + `( *= |\])`)
+			if !used.Match(examples) {
+				t.Errorf("%s%s has no example in docs/guide", at, k.Name)
+			}
+			look(at+k.Name+".", k)
+		}
+	}
+	file, hook, diagnose, silence := config.Field(), config.HookField(), config.DiagnoseField(), config.SilenceField()
+	look("", &file)
+	look("hook.", &hook)
+	look("diagnose.", &diagnose)
+	look("silence.", &silence)
 }
