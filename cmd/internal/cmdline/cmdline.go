@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+
+	"pup/cmd/internal/schema"
 )
 
 // Exit codes, the same for the three programs. 1, 2 and 3 come with -e only.
@@ -141,7 +143,7 @@ func (p *Program) prepare(std Std) {
 	p.UseShortOptionHandling = true
 	p.DisableSliceFlagSeparator = true
 	p.ExitErrHandler = func(*cli.Context, error) {}
-	usage := func(_ *cli.Context, err error, _ bool) error { return &Error{Usage, tidy(err)} }
+	usage := func(c *cli.Context, err error, _ bool) error { return &Error{Usage, tidy(err, c.Command.Flags)} }
 	p.OnUsageError = usage
 	for _, c := range p.Commands {
 		c.OnUsageError = usage
@@ -182,10 +184,10 @@ func named(f cli.Flag) cli.Flag {
 }
 
 // tidy words the errors of package flag as other programs do.
-func tidy(err error) error {
+func tidy(err error, flags []cli.Flag) error {
 	msg := err.Error()
 	if name, ok := strings.CutPrefix(msg, "flag provided but not defined: -"); ok {
-		return fmt.Errorf("unknown flag %q", dashed(name))
+		return fmt.Errorf("unknown flag %q%s", dashed(name), likely(name, flags))
 	}
 	if name, ok := strings.CutPrefix(msg, "flag needs an argument: -"); ok {
 		return fmt.Errorf("flag %q needs a value", dashed(name))
@@ -195,6 +197,19 @@ func tidy(err error) error {
 		return fmt.Errorf("%s for flag %q: %s", value, dashed(name), why)
 	}
 	return err
+}
+
+// likely gives the long flag that may be meant by one that is not there.
+func likely(name string, flags []cli.Flag) string {
+	var names []string
+	for _, f := range flags {
+		names = append(names, f.Names()[0])
+	}
+	name = strings.TrimLeft(name, "-")
+	if n := schema.Nearest(name, names); n != "" && len(name) > 2 && n[0] == name[0] { // few letters are near to much
+		return fmt.Sprintf("; did you mean %q?", "--"+n)
+	}
+	return ""
 }
 
 func dashed(name string) string {

@@ -68,6 +68,7 @@ func TestMainCodes(t *testing.T) {
 		{"help", echo, OK, "4 false false [] [help]", ""},
 		{"spool list --all x", echo, OK, "listed true [x]\n", ""},
 		{"--nope", echo, Usage, "", "pup-x: unknown flag \"--nope\"\nTry 'pup-x --help'.\n"},
+		{"--jbos", echo, Usage, "", "pup-x: unknown flag \"--jbos\"; did you mean \"--jobs\"?\nTry 'pup-x --help'.\n"},
 		{"-x", echo, Usage, "", "pup-x: unknown flag \"-x\"\nTry 'pup-x --help'.\n"},
 		{"a --jobs", echo, Usage, "", "pup-x: flag \"--jobs\" needs a value\nTry 'pup-x --help'.\n"},
 		{"spool list --nope", echo, Usage, "", "pup-x: unknown flag \"--nope\"\nTry 'pup-x --help'.\n"},

@@ -248,9 +248,9 @@ func kind(raw []byte) string {
 	return "integer"
 }
 
-// DidYouMean gives "; did you mean …?" for the name that comes nearest to
-// what was written, or lists a few names when none does.
-func DidYouMean(got string, names []string) string {
+// Nearest gives the name that comes nearest to what was written; "" if none
+// comes near.
+func Nearest(got string, names []string) string {
 	best, dist := "", len(got)/2+2
 	for _, n := range names {
 		d := distance(got, n, dist)
@@ -259,6 +259,13 @@ func DidYouMean(got string, names []string) string {
 			best, dist = n, d
 		}
 	}
+	return best
+}
+
+// DidYouMean gives "; did you mean …?" for the name that comes nearest to
+// what was written, or lists a few names when none does.
+func DidYouMean(got string, names []string) string {
+	best := Nearest(got, names)
 	switch {
 	case best != "":
 		return fmt.Sprintf("; did you mean %q?", best)
