@@ -102,7 +102,7 @@ var layers = []struct{ pkg, may string }{
 	{"pup/cmd/internal/lines", "wire schema"},
 	{"pup/cmd/internal/expr", "schema"},
 	{"pup/cmd/internal/catalog", "wire ndjson schema lines expr docs"},
-	{"pup/cmd/internal/cmdline", ""},
+	{"pup/cmd/internal/cmdline", "schema"},
 	{"pup/cmd/internal/view", "wire ndjson"},
 }
 
