@@ -172,7 +172,7 @@ func silentRun(t testing.TB, program, url string, n int, enough func(kib int) bo
 	}
 	for range rest { // a crowd has to come to rest
 		<-tick.C
-		if got = memory(t, cmd.Process.Pid, "VmRSS"); enough(got) {
+		if got = realserver.Memory(t, cmd.Process.Pid, "VmRSS"); enough(got) {
 			break
 		}
 	}
@@ -182,19 +182,4 @@ func silentRun(t testing.TB, program, url string, n int, enough func(kib int) bo
 func silentServer(t testing.TB, n int) (port string, said func() string) {
 	said = realserver.Own(t, "TestSilentServer", fmt.Sprintf("PUP_SILENT_SERVER=%d", n))
 	return said(), said
-}
-
-// memory gives what the kernel says of the memory of a process, in KiB: VmRSS is
-// what is resident, VmHWM the most that ever was.
-func memory(t testing.TB, pid int, what string) int {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := bytes.Cut(b, []byte("\n"+what+":"))
-	kib := 0
-	if _, err := fmt.Sscanf(string(rest), "%d kB", &kib); err != nil {
-		t.Fatalf("%s: %v", what, err)
-	}
-	return kib
 }

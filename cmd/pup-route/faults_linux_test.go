@@ -71,18 +71,27 @@ func (r *rig) command(in *os.File, prefix ...string) *exec.Cmd {
 	return cmd
 }
 
-// pipe feeds the lines through a pipe that holds no more than size bytes, and
-// so is not made wider.
+// piped is a pipe from which pup-route reads.
+func piped(t *testing.T) (in, w *os.File) {
+	t.Helper()
+	in, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close() })
+	return in, w
+}
+
+// usualPipe is what a pipe holds. One that holds less is not made wider.
+const usualPipe = 64 << 10
+
+// pipe feeds the lines through a pipe that holds no more than size bytes.
 func (r *rig) pipe(size int) (in *os.File) {
 	r.t.Helper()
-	in, w, err := os.Pipe()
-	if err == nil {
-		_, err = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, size)
-	}
-	if err != nil {
+	in, w := piped(r.t)
+	if _, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, size); err != nil {
 		r.t.Fatal(err)
 	}
-	r.t.Cleanup(func() { in.Close() })
 	go r.feed(w)
 	return in
 }
@@ -180,12 +189,7 @@ func TestFaultKilledAtRandom(t *testing.T) {
 func TestFaultFull(t *testing.T) {
 	r := newRig(t, 1600) // of which a read brings a few hundred
 	r.pad = 500
-	in, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	go r.feed(w)
+	in := r.pipe(usualPipe)
 	cmd := r.command(in, "sh", "-c", `(ulimit -f 2400; exec "$0" "$@") | (trap "" TERM; exec cat >> `+r.dir+"/out)")
 	cmd.Stdout = nil
 	errs, err := cmd.StderrPipe()

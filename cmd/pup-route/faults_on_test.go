@@ -95,12 +95,7 @@ func TestFaultSyncFails(t *testing.T) {
 func TestFaultSlowSync(t *testing.T) {
 	realserver.Need(t, "strace")
 	r := newRig(t, 400)
-	in, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	go r.feed(w)
+	in := r.pipe(usualPipe)
 	trace := r.dir + "/trace"
 	cmd := r.command(in, "strace", "-f", "-qq", "-o", trace, "-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_exit=50000")
 	if err := cmd.Run(); err != nil {

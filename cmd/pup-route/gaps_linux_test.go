@@ -15,11 +15,7 @@ import (
 // never came, and no others, are reported as lost.
 func TestGapsThroughKills(t *testing.T) {
 	r := newRig(t, 2000)
-	in, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
+	in, w := piped(t)
 	missing := 0
 	lines := make([][]byte, 0, r.lines)
 	for seq := 1; seq <= r.lines; seq++ {

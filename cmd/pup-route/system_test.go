@@ -21,23 +21,8 @@ import (
 	"pup/cmd/pup-route/internal/hook"
 )
 
-// maxMemory is what pup-route may take, whatever comes in.
-const maxMemory = 64 << 20
-
-// memory is the most that a program has taken so far. (What wait4 says of one
-// that has ended is never less than what we had when we started it.)
-func memory(t *testing.T, cmd *exec.Cmd) (bytes int64) {
-	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, peak, _ := strings.Cut(string(status), "\nVmHWM:")
-	if _, err := fmt.Sscanf(peak, "%d kB", &bytes); err != nil {
-		t.Fatalf("the peak of memory: %v in %s", err, status)
-	}
-	return bytes << 10
-}
+// maxMemory is what pup-route may take, in KiB, whatever comes in.
+const maxMemory = 64 << 10
 
 // TestFaultLongLine: a line of a gigabyte costs no memory, and the lines
 // around it are dealt with.
@@ -47,11 +32,7 @@ func TestFaultLongLine(t *testing.T) {
 		long = 100e6
 	}
 	r := newRig(t, 2)
-	in, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
+	in, w := piped(t)
 	go func() {
 		fmt.Fprintln(w, `{"name":"a","status":"up","run":"a@0"}`)
 		io.CopyN(w, xs{}, long) //nolint:errcheck // the lines behind it tell
@@ -75,8 +56,8 @@ func TestFaultLongLine(t *testing.T) {
 		}
 	}
 	if !t.Failed() {
-		if m := memory(t, cmd); m > maxMemory {
-			t.Errorf("it took %d MiB", m>>20)
+		if m := realserver.Memory(t, cmd.Process.Pid, "VmHWM"); m > maxMemory {
+			t.Errorf("it took %d KiB", m)
 		}
 	}
 	if err := os.WriteFile(r.dir+"/out", passed, 0o600); err != nil {
@@ -105,11 +86,7 @@ func (xs) Read(b []byte) (int, error) {
 // TestFaultSlowReader: while nobody reads the output nothing is read either.
 func TestFaultSlowReader(t *testing.T) {
 	r := newRig(t, 0)
-	in, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
+	in, w := piped(t)
 	cmd := r.command(in)
 	cmd.Args = append(cmd.Args[:1], "--on", "down=true", "--user", "root")
 	cmd.Stdout = nil
@@ -145,8 +122,8 @@ func TestFaultSlowReader(t *testing.T) {
 			t.Fatalf("%d lines came out of %d: %v", i, lines+1, err)
 		}
 	}
-	if m := memory(t, cmd); m > maxMemory {
-		t.Errorf("it took %d MiB", m>>20)
+	if m := realserver.Memory(t, cmd.Process.Pid, "VmHWM"); m > maxMemory {
+		t.Errorf("it took %d KiB", m)
 	}
 	w.Close()
 	if rest, err := io.ReadAll(passed); err != nil || len(rest) > 0 {
@@ -193,11 +170,7 @@ func (r *rig) running(in *os.File) (cmd *exec.Cmd, alive *os.File) {
 func TestFaultCrash(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGABRT, syscall.SIGKILL} {
 		r := newRig(t, 1)
-		in, w, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer in.Close()
+		in, w := piped(t)
 		r.feed(w)
 		cmd, alive := r.running(in)
 		defer alive.Close()
@@ -244,14 +217,9 @@ func TestFaultOutOfMemory(t *testing.T) {
 	dir := group(t, "memory", "memory.limit_in_bytes", "8M")
 	r := newRig(t, 300)
 	r.pad = 30_000
-	in, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	go r.feed(w)
+	in := r.pipe(usualPipe)
 	cmd := r.command(in, "sh", "-c", "echo $$ > "+dir+`/cgroup.procs && exec "$0" "$@"`)
-	err = cmd.Run()
+	err := cmd.Run()
 	if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !ws.Signaled() || ws.Signal() != syscall.SIGKILL {
 		t.Errorf("it ended with %v, and not for want of memory", err)
 	}
@@ -296,11 +264,7 @@ func TestFaultNoProcesses(t *testing.T) {
 	if err := os.WriteFile(r.dir+"/hooks.toml", []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	in, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
+	in, w := piped(t)
 	fmt.Fprintln(w, `{"name":"a","status":"up"}`)
 	cmd := r.command(in)
 	errs, err := cmd.StderrPipe()
@@ -336,12 +300,7 @@ func TestFaultNoProcesses(t *testing.T) {
 func TestFaultNoDescriptors(t *testing.T) {
 	realserver.Need(t, "prlimit")
 	r := newRig(t, 60)
-	in, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	go r.feed(w)
+	in := r.pipe(usualPipe)
 	if err := r.command(in, "prlimit", "--nofile=14:14").Run(); err != nil {
 		t.Fatal(err)
 	}
@@ -374,11 +333,7 @@ func TestFaultNoSandbox(t *testing.T) {
 		if err := os.WriteFile(r.dir+"/hooks.toml", []byte(strict), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		in, w, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer in.Close()
+		in, w := piped(t)
 		r.feed(w)
 		call, _, _ := strings.Cut(inject, ":")
 		r.command(in, "strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+call, "-e", "inject="+inject).Run() //nolint:errcheck // the calls tell
@@ -423,12 +378,7 @@ func TestFaultNoSpace(t *testing.T) {
 	}
 	r.configure(disk + "/spool")
 	r.pad = 2000
-	in, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	go r.feed(w)
+	in := r.pipe(usualPipe)
 	cmd := r.command(in)
 	errs, err := cmd.StderrPipe()
 	if err == nil {
@@ -466,11 +416,7 @@ func TestFaultReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.configure(disk + "/spool")
-	in, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
+	in, w := piped(t)
 	r.feed(w)
 	cmd := r.command(in)
 	cmd.Run() //nolint:errcheck // its exit code tells
