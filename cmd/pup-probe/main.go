@@ -103,7 +103,11 @@ func run(c *cli.Context, std cmdline.Std) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := cmdline.Signals(context.Background())
+	var after time.Duration
+	if e.Ready {
+		after = 5 * time.Millisecond // a local service has answered by then
+	}
+	ctx, stop := cmdline.Signals(context.Background(), after)
 	defer stop()
 	defer runner.Close()
 	sum, err := e.Run(ctx)
@@ -163,7 +167,7 @@ func configure(c *cli.Context, std cmdline.Std, r *probe.Runner) (*engine.Engine
 		if err != nil {
 			return nil, err
 		}
-		e.In = in
+		e.In, e.Ready = in, true
 	} else if cmdline.IsTerminal(std.In) {
 		return nil, usagef("no target given, and standard input is a terminal\nGive a target, such as: pup-probe https://www.example.org/\nor pipe targets into it:  pup-sched pup.toml | pup-probe")
 	}

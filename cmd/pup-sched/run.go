@@ -171,7 +171,7 @@ const grace = 2 * time.Second
 
 // schedule writes lines when they are due, until a signal comes.
 func (f *flags) schedule(c *config.Config, paths []string, std cmdline.Std) error {
-	ctx, stop := cmdline.Signals(context.Background())
+	ctx, stop := cmdline.Signals(context.Background(), 0)
 	defer stop()
 	if f.stop > 0 {
 		var cancel context.CancelFunc

@@ -13,7 +13,9 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -283,12 +285,14 @@ func version() string {
 }
 
 // Signals returns a context that ends at the first SIGINT or SIGTERM; the
-// second one ends the process at once. Stop gives the signals back.
-func Signals(parent context.Context) (ctx context.Context, stop func()) {
+// second one ends the process at once. Stop gives the signals back. For so long
+// as after the first one ends the process as well: to be told of signals takes
+// threads, half a millisecond of CPU, which a program that will have ended
+// before anybody can want it to need not spend.
+func Signals(parent context.Context, after time.Duration) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(parent)
 	c := make(chan os.Signal, 2)
-	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
-	go func() {
+	watch := func() {
 		if _, ok := <-c; !ok {
 			return
 		}
@@ -300,8 +304,30 @@ func Signals(parent context.Context) (ctx context.Context, stop func()) {
 			}
 			os.Exit(code)
 		}
-	}()
-	return ctx, func() { signal.Stop(c); close(c); cancel() }
+	}
+	var mu sync.Mutex
+	stopped := false
+	begin := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !stopped {
+			signal.Notify(c, os.Interrupt, syscall.SIGTERM)
+			go watch()
+		}
+	}
+	if after <= 0 {
+		begin()
+	} else {
+		time.AfterFunc(after, begin)
+	}
+	return ctx, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		stopped = true
+		signal.Stop(c)
+		close(c)
+		cancel()
+	}
 }
 
 // IsTerminal says whether f is a terminal.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sync"
 )
 
 // The types of frames (AMQP 0-9-1, section 4.2.3).
@@ -56,18 +57,20 @@ const (
 	amqpConfirmOK      amqpMethod = 85<<16 | 11
 )
 
-var amqpNames = map[amqpMethod]string{
-	amqpStart: "connection.start", amqpStartOK: "connection.start-ok", amqpSecure: "connection.secure",
-	amqpTune: "connection.tune", amqpOpen: "connection.open", amqpOpenOK: "connection.open-ok",
-	amqpClose: "connection.close", amqpCloseOK: "connection.close-ok", amqpBlocked: "connection.blocked",
-	amqpChannelOpen: "channel.open", amqpChannelOpenOK: "channel.open-ok", amqpChannelClose: "channel.close",
-	amqpDeclare: "queue.declare", amqpDeclareOK: "queue.declare-ok", amqpPublish: "basic.publish", amqpReturn: "basic.return",
-	amqpGet: "basic.get", amqpGetOK: "basic.get-ok", amqpGetEmpty: "basic.get-empty", amqpAck: "basic.ack", amqpNack: "basic.nack",
-	amqpConfirm: "confirm.select", amqpConfirmOK: "confirm.select-ok",
-}
+var amqpNames = sync.OnceValue(func() map[amqpMethod]string {
+	return map[amqpMethod]string{
+		amqpStart: "connection.start", amqpStartOK: "connection.start-ok", amqpSecure: "connection.secure",
+		amqpTune: "connection.tune", amqpOpen: "connection.open", amqpOpenOK: "connection.open-ok",
+		amqpClose: "connection.close", amqpCloseOK: "connection.close-ok", amqpBlocked: "connection.blocked",
+		amqpChannelOpen: "channel.open", amqpChannelOpenOK: "channel.open-ok", amqpChannelClose: "channel.close",
+		amqpDeclare: "queue.declare", amqpDeclareOK: "queue.declare-ok", amqpPublish: "basic.publish", amqpReturn: "basic.return",
+		amqpGet: "basic.get", amqpGetOK: "basic.get-ok", amqpGetEmpty: "basic.get-empty", amqpAck: "basic.ack", amqpNack: "basic.nack",
+		amqpConfirm: "confirm.select", amqpConfirmOK: "confirm.select-ok",
+	}
+})
 
 func (m amqpMethod) String() string {
-	if name, ok := amqpNames[m]; ok {
+	if name, ok := amqpNames()[m]; ok {
 		return name
 	}
 	return fmt.Sprintf("method %d.%d", m>>16, m&0xffff)

@@ -169,47 +169,51 @@ const (
 	kafkaUnsupportedMechanism kafkaCode = 33
 )
 
-var kafkaCodes = map[kafkaCode]struct {
+type kafkaMeaning struct {
 	name   string
 	reason wire.Reason
-}{
-	-1: {"UNKNOWN_SERVER_ERROR", wire.Unavailable},
-	1:  {"OFFSET_OUT_OF_RANGE", wire.Mismatch},
-	2:  {"CORRUPT_MESSAGE", wire.BadProtocol},
-	3:  {"UNKNOWN_TOPIC_OR_PARTITION", wire.Mismatch},
-	5:  {"LEADER_NOT_AVAILABLE", wire.Unavailable},
-	6:  {"NOT_LEADER_OR_FOLLOWER", wire.Unavailable},
-	7:  {"REQUEST_TIMED_OUT", wire.Unavailable},
-	8:  {"BROKER_NOT_AVAILABLE", wire.Unavailable},
-	9:  {"REPLICA_NOT_AVAILABLE", wire.Unavailable},
-	10: {"MESSAGE_TOO_LARGE", wire.Mismatch},
-	13: {"NETWORK_EXCEPTION", wire.Unavailable},
-	14: {"COORDINATOR_LOAD_IN_PROGRESS", wire.Unavailable},
-	15: {"COORDINATOR_NOT_AVAILABLE", wire.Unavailable},
-	16: {"NOT_COORDINATOR", wire.Unavailable},
-	17: {"INVALID_TOPIC_EXCEPTION", wire.Mismatch},
-	19: {"NOT_ENOUGH_REPLICAS", wire.Unavailable},
-	20: {"NOT_ENOUGH_REPLICAS_AFTER_APPEND", wire.Unavailable},
-	24: {"INVALID_GROUP_ID", wire.Mismatch},
-	29: {"TOPIC_AUTHORIZATION_FAILED", wire.Denied},
-	30: {"GROUP_AUTHORIZATION_FAILED", wire.Denied},
-	31: {"CLUSTER_AUTHORIZATION_FAILED", wire.Denied},
-	33: {"UNSUPPORTED_SASL_MECHANISM", wire.Denied},
-	34: {"ILLEGAL_SASL_STATE", wire.Denied},
-	35: {"UNSUPPORTED_VERSION", wire.BadProtocol},
-	41: {"NOT_CONTROLLER", wire.Unavailable},
-	42: {"INVALID_REQUEST", wire.BadProtocol},
-	44: {"POLICY_VIOLATION", wire.Denied},
-	56: {"KAFKA_STORAGE_ERROR", wire.Unavailable},
-	58: {"SASL_AUTHENTICATION_FAILED", wire.Denied},
-	69: {"GROUP_ID_NOT_FOUND", wire.Mismatch},
-	72: {"LISTENER_NOT_FOUND", wire.Unavailable},
-	87: {"INVALID_RECORD", wire.Mismatch},
-	89: {"THROTTLING_QUOTA_EXCEEDED", wire.Unavailable},
 }
 
+var kafkaCodes = sync.OnceValue(func() map[kafkaCode]kafkaMeaning {
+	return map[kafkaCode]kafkaMeaning{
+		-1: {"UNKNOWN_SERVER_ERROR", wire.Unavailable},
+		1:  {"OFFSET_OUT_OF_RANGE", wire.Mismatch},
+		2:  {"CORRUPT_MESSAGE", wire.BadProtocol},
+		3:  {"UNKNOWN_TOPIC_OR_PARTITION", wire.Mismatch},
+		5:  {"LEADER_NOT_AVAILABLE", wire.Unavailable},
+		6:  {"NOT_LEADER_OR_FOLLOWER", wire.Unavailable},
+		7:  {"REQUEST_TIMED_OUT", wire.Unavailable},
+		8:  {"BROKER_NOT_AVAILABLE", wire.Unavailable},
+		9:  {"REPLICA_NOT_AVAILABLE", wire.Unavailable},
+		10: {"MESSAGE_TOO_LARGE", wire.Mismatch},
+		13: {"NETWORK_EXCEPTION", wire.Unavailable},
+		14: {"COORDINATOR_LOAD_IN_PROGRESS", wire.Unavailable},
+		15: {"COORDINATOR_NOT_AVAILABLE", wire.Unavailable},
+		16: {"NOT_COORDINATOR", wire.Unavailable},
+		17: {"INVALID_TOPIC_EXCEPTION", wire.Mismatch},
+		19: {"NOT_ENOUGH_REPLICAS", wire.Unavailable},
+		20: {"NOT_ENOUGH_REPLICAS_AFTER_APPEND", wire.Unavailable},
+		24: {"INVALID_GROUP_ID", wire.Mismatch},
+		29: {"TOPIC_AUTHORIZATION_FAILED", wire.Denied},
+		30: {"GROUP_AUTHORIZATION_FAILED", wire.Denied},
+		31: {"CLUSTER_AUTHORIZATION_FAILED", wire.Denied},
+		33: {"UNSUPPORTED_SASL_MECHANISM", wire.Denied},
+		34: {"ILLEGAL_SASL_STATE", wire.Denied},
+		35: {"UNSUPPORTED_VERSION", wire.BadProtocol},
+		41: {"NOT_CONTROLLER", wire.Unavailable},
+		42: {"INVALID_REQUEST", wire.BadProtocol},
+		44: {"POLICY_VIOLATION", wire.Denied},
+		56: {"KAFKA_STORAGE_ERROR", wire.Unavailable},
+		58: {"SASL_AUTHENTICATION_FAILED", wire.Denied},
+		69: {"GROUP_ID_NOT_FOUND", wire.Mismatch},
+		72: {"LISTENER_NOT_FOUND", wire.Unavailable},
+		87: {"INVALID_RECORD", wire.Mismatch},
+		89: {"THROTTLING_QUOTA_EXCEEDED", wire.Unavailable},
+	}
+})
+
 func (c kafkaCode) String() string {
-	if e, ok := kafkaCodes[c]; ok {
+	if e, ok := kafkaCodes()[c]; ok {
 		return fmt.Sprintf("%d %s", int16(c), e.name)
 	}
 	return fmt.Sprintf("error %d", int16(c))
@@ -219,7 +223,7 @@ func (c kafkaCode) String() string {
 // text what the broker adds.
 func kafkaRefusal(code kafkaCode, what, text string) error {
 	reason := wire.BadProtocol
-	if e, ok := kafkaCodes[code]; ok {
+	if e, ok := kafkaCodes()[code]; ok {
 		reason = e.reason
 	}
 	if text != "" {

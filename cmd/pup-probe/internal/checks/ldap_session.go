@@ -3,6 +3,7 @@ package checks
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"pup/cmd/internal/wire"
 	"pup/cmd/pup-probe/internal/probe"
@@ -72,33 +73,37 @@ func (s *ldapSession) ask(request []byte, want byte) (ldapResult, error) {
 	return r, nil
 }
 
-// ldapCodes names the result codes (RFC 4511, appendix A) that say more than
-// that something is wrong.
-var ldapCodes = map[int]struct {
+type ldapMeaning struct {
 	name   string
 	reason wire.Reason
-}{
-	1:  {"operationsError", wire.Denied}, // how Active Directory asks for a login
-	2:  {"protocolError", wire.BadProtocol},
-	3:  {"timeLimitExceeded", wire.Timeout},
-	4:  {"sizeLimitExceeded", wire.TooLarge},
-	7:  {"authMethodNotSupported", wire.Denied},
-	8:  {"strongerAuthRequired", wire.Denied},
-	10: {"referral", wire.Mismatch},
-	11: {"adminLimitExceeded", wire.Unavailable},
-	13: {"confidentialityRequired", wire.Denied},
-	32: {"noSuchObject", wire.Mismatch},
-	34: {"invalidDNSyntax", wire.BadOptions},
-	48: {"inappropriateAuthentication", wire.Denied},
-	49: {"invalidCredentials", wire.Denied},
-	50: {"insufficientAccessRights", wire.Denied},
-	51: {"busy", wire.Unavailable},
-	52: {"unavailable", wire.Unavailable},
-	53: {"unwillingToPerform", wire.Denied},
 }
 
+// ldapCodes names the result codes (RFC 4511, appendix A) that say more than
+// that something is wrong.
+var ldapCodes = sync.OnceValue(func() map[int]ldapMeaning {
+	return map[int]ldapMeaning{
+		1:  {"operationsError", wire.Denied}, // how Active Directory asks for a login
+		2:  {"protocolError", wire.BadProtocol},
+		3:  {"timeLimitExceeded", wire.Timeout},
+		4:  {"sizeLimitExceeded", wire.TooLarge},
+		7:  {"authMethodNotSupported", wire.Denied},
+		8:  {"strongerAuthRequired", wire.Denied},
+		10: {"referral", wire.Mismatch},
+		11: {"adminLimitExceeded", wire.Unavailable},
+		13: {"confidentialityRequired", wire.Denied},
+		32: {"noSuchObject", wire.Mismatch},
+		34: {"invalidDNSyntax", wire.BadOptions},
+		48: {"inappropriateAuthentication", wire.Denied},
+		49: {"invalidCredentials", wire.Denied},
+		50: {"insufficientAccessRights", wire.Denied},
+		51: {"busy", wire.Unavailable},
+		52: {"unavailable", wire.Unavailable},
+		53: {"unwillingToPerform", wire.Denied},
+	}
+})
+
 func (r ldapResult) String() string {
-	name := ldapCodes[r.code].name
+	name := ldapCodes()[r.code].name
 	if name == "" {
 		name = "result"
 	}
@@ -112,7 +117,7 @@ func (r ldapResult) err(what string) error {
 	if r.code == 0 {
 		return nil
 	}
-	reason := ldapCodes[r.code].reason
+	reason := ldapCodes()[r.code].reason
 	if reason == "" {
 		reason = wire.Unavailable
 	}
@@ -211,7 +216,7 @@ func (s *ldapSession) rootDSE(facts *ldapFacts) error {
 			}
 		}
 	})
-	refused := facts.Code != nil && *facts.Code != 0 && ldapCodes[*facts.Code].reason == wire.Denied
+	refused := facts.Code != nil && *facts.Code != 0 && ldapCodes()[*facts.Code].reason == wire.Denied
 	facts.Anonymous = new(found && err == nil)
 	if refused {
 		return nil

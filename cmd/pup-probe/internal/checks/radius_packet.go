@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"sync"
 	"unicode/utf8"
 
 	"pup/cmd/pup-probe/internal/datagram"
@@ -50,18 +51,22 @@ const (
 	radiusBytes
 )
 
-var radiusAttributes = map[byte]struct {
+type radiusKind struct {
 	name string
 	kind int
-}{
-	1: {"User-Name", radiusText}, 6: {"Service-Type", radiusNumber}, 7: {"Framed-Protocol", radiusNumber},
-	8: {"Framed-IP-Address", radiusAddress}, 9: {"Framed-IP-Netmask", radiusAddress}, 11: {"Filter-Id", radiusText},
-	12: {"Framed-MTU", radiusNumber}, 14: {"Login-IP-Host", radiusAddress}, 18: {"Reply-Message", radiusText}, 24: {"State", radiusBytes},
-	25: {"Class", radiusBytes}, 26: {"Vendor-Specific", radiusBytes}, 27: {"Session-Timeout", radiusNumber},
-	28: {"Idle-Timeout", radiusNumber}, 29: {"Termination-Action", radiusNumber}, 32: {"NAS-Identifier", radiusText},
-	33: {"Proxy-State", radiusBytes}, 64: {"Tunnel-Type", radiusNumber}, 65: {"Tunnel-Medium-Type", radiusNumber},
-	81: {"Tunnel-Private-Group-Id", radiusBytes}, 85: {"Acct-Interim-Interval", radiusNumber},
 }
+
+var radiusAttributes = sync.OnceValue(func() map[byte]radiusKind {
+	return map[byte]radiusKind{
+		1: {"User-Name", radiusText}, 6: {"Service-Type", radiusNumber}, 7: {"Framed-Protocol", radiusNumber},
+		8: {"Framed-IP-Address", radiusAddress}, 9: {"Framed-IP-Netmask", radiusAddress}, 11: {"Filter-Id", radiusText},
+		12: {"Framed-MTU", radiusNumber}, 14: {"Login-IP-Host", radiusAddress}, 18: {"Reply-Message", radiusText}, 24: {"State", radiusBytes},
+		25: {"Class", radiusBytes}, 26: {"Vendor-Specific", radiusBytes}, 27: {"Session-Timeout", radiusNumber},
+		28: {"Idle-Timeout", radiusNumber}, 29: {"Termination-Action", radiusNumber}, 32: {"NAS-Identifier", radiusText},
+		33: {"Proxy-State", radiusBytes}, 64: {"Tunnel-Type", radiusNumber}, 65: {"Tunnel-Medium-Type", radiusNumber},
+		81: {"Tunnel-Private-Group-Id", radiusBytes}, 85: {"Acct-Interim-Interval", radiusNumber},
+	}
+})
 
 const (
 	radiusHeader    = 20
@@ -121,7 +126,7 @@ func (p *radiusPacket) value(kind byte) *radiusValue {
 }
 
 func (v *radiusValue) name() string {
-	if a, ok := radiusAttributes[v.kind]; ok {
+	if a, ok := radiusAttributes()[v.kind]; ok {
 		return a.name
 	}
 	return "Attribute-" + strconv.Itoa(int(v.kind))
@@ -136,7 +141,7 @@ func (v *radiusValue) number() (int, bool) {
 
 func (v *radiusValue) text() string {
 	kind := radiusBytes
-	if a, ok := radiusAttributes[v.kind]; ok {
+	if a, ok := radiusAttributes()[v.kind]; ok {
 		kind = a.kind
 	}
 	switch {

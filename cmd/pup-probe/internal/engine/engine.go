@@ -24,6 +24,7 @@ import (
 type Engine struct {
 	Runner  *probe.Runner
 	In      io.Reader
+	Ready   bool // reading In never has to wait
 	Out     io.Writer
 	Jobs    int           // checks at once; 0: no limit
 	PerHost int           // checks at once of one host; 0: no limit
@@ -35,14 +36,17 @@ type Engine struct {
 	View    func(dst, line []byte) []byte
 	Warn    func(string) // told of lines that can't be read
 
-	lines   chan output
-	work    chan job
-	workers sync.WaitGroup
-	count   int // workers that were started
-	order   uint64
-	slots   chan struct{} // with Ordered: results that are not written yet
-	hosts   hostLimits
-	next    time.Time // when Rate allows the next start
+	lines chan output
+	work  chan job
+	count int           // workers that were started
+	users atomic.Int64  // workers that have not ended, and the one who starts them
+	idle  chan struct{} // closed when there are none
+	order uint64
+	slots chan struct{} // with Ordered: results that are not written yet
+	hosts hostLimits
+	next  time.Time // when Rate allows the next start
+	tuned sync.Once // collectRarely
+	gc    int       // the garbage collector's setting before; 0 if it is left alone
 
 	inFlight, done, bad atomic.Int64
 	lagMax              atomic.Int64
@@ -72,7 +76,8 @@ type Summary struct {
 // started, and what is in flight gets Grace to finish. An error means that
 // input or output failed.
 func (e *Engine) Run(ctx context.Context) (Summary, error) {
-	e.lines, e.work = make(chan output, 64), make(chan job)
+	e.lines, e.work, e.idle = make(chan output, 64), make(chan job), make(chan struct{})
+	e.users.Store(1)
 	if e.Ordered {
 		e.slots = make(chan struct{}, max(4*e.Jobs, 1024))
 	}
@@ -91,11 +96,12 @@ func (e *Engine) Run(ctx context.Context) (Summary, error) {
 		}
 		written <- err
 	}()
-	defer e.collectRarely()()
+	defer e.collectAsBefore()
 	stopTrim := e.trim()
 	defer stopTrim()
 	inputErr := e.read(ctx, run, failed)
 	close(e.work)
+	e.leave()
 	e.finish(ctx, cancel, failed)
 	close(e.lines)
 	if err := <-written; err != nil {
@@ -121,13 +127,18 @@ func (e *Engine) crowded() bool { return e.Jobs == 0 || e.Jobs >= crowd }
 // checks hold is small, and to collect it often costs more than they do.
 const rarely = 200
 
-// collectRarely sets that, unless the environment has an opinion.
-func (e *Engine) collectRarely() (restore func()) {
-	if e.crowded() || os.Getenv("GOGC") != "" {
-		return func() {}
+// collectRarely sets that, unless the environment has an opinion. It stops all
+// goroutines for a moment, which a single check does without.
+func (e *Engine) collectRarely() {
+	if !e.crowded() && os.Getenv("GOGC") == "" {
+		e.gc = debug.SetGCPercent(rarely)
 	}
-	before := debug.SetGCPercent(rarely)
-	return func() { debug.SetGCPercent(before) }
+}
+
+func (e *Engine) collectAsBefore() {
+	if e.gc != 0 {
+		debug.SetGCPercent(e.gc)
+	}
 }
 
 // trim gives memory back to the system, once, when a crowd has come to rest.
@@ -162,24 +173,29 @@ func (e *Engine) summary() Summary { return Summary{e.worst, int(e.bad.Load())} 
 // finish waits for the checks in flight: to the end if the input ended, for
 // Grace if we were told to stop, not at all if nobody reads their results.
 func (e *Engine) finish(ctx context.Context, cancel func(), failed <-chan struct{}) {
-	idle := make(chan struct{})
-	go func() { e.workers.Wait(); close(idle) }()
 	select {
-	case <-idle:
+	case <-e.idle:
 		return
 	case <-ctx.Done():
 	case <-failed:
 		cancel()
 	}
 	select {
-	case <-idle:
+	case <-e.idle:
 		return
 	case <-time.After(e.Grace):
 		cancel()
 	case <-failed:
 		cancel()
 	}
-	<-idle
+	<-e.idle
+}
+
+// leave tells that a worker has ended, or that no more are started.
+func (e *Engine) leave() {
+	if e.users.Add(-1) == 0 {
+		close(e.idle)
+	}
 }
 
 // maxBatch bounds the lines of a batch.
@@ -192,8 +208,8 @@ type batch struct {
 	err   error
 }
 
-// input reads lines in a goroutine of its own, since a read can't be told to
-// stop.
+// input reads lines in a goroutine of its own, since a read that waits can't be
+// told to stop.
 type input struct {
 	batches chan batch
 	taken   chan struct{} // the batch has been dealt with, its bytes may go
@@ -227,6 +243,16 @@ func (in *input) run(r *ndjson.Reader) {
 // output fails. Lines that were taken from the input before ctx ended still
 // get their result, which says that they were canceled.
 func (e *Engine) read(ctx, run context.Context, failed <-chan struct{}) error {
+	if e.Ready {
+		r := ndjson.NewReader(e.In, e.MaxLine)
+		for {
+			var b batch
+			b.lines, b.err = r.AppendLines(nil, maxBatch)
+			if end, err := e.batch(ctx, run, b, failed); end {
+				return err
+			}
+		}
+	}
 	in := &input{batches: make(chan batch), taken: make(chan struct{}), done: make(chan struct{})}
 	defer close(in.done)
 	go in.run(ndjson.NewReader(e.In, e.MaxLine))
@@ -361,6 +387,9 @@ func (e *Engine) beat() []byte {
 func (e *Engine) start(ctx, run context.Context, pj *probe.Job) {
 	e.order++
 	j := job{pj, e.order}
+	if e.order > 1 {
+		e.tuned.Do(e.collectRarely)
+	}
 	if e.slots != nil {
 		e.slots <- struct{}{}
 	}
@@ -377,7 +406,8 @@ func (e *Engine) start(ctx, run context.Context, pj *probe.Job) {
 	}
 	if e.Jobs == 0 || e.count < e.Jobs {
 		e.count++
-		e.workers.Go(func() { e.worker(run, j) })
+		e.users.Add(1)
+		go e.worker(run, j)
 		return
 	}
 	select {
@@ -413,6 +443,7 @@ func (e *Engine) pace(ctx context.Context) bool {
 }
 
 func (e *Engine) worker(run context.Context, j job) {
+	defer e.leave()
 	for ok := true; ok; j, ok = <-e.work {
 		release := e.hosts.take(j.Host)
 		j.Run(run)
