@@ -65,7 +65,9 @@ func Shared(t testing.TB, name string) map[string]string {
 // Resume lets it go on, and so does the end of the test.
 func Pause(t testing.TB, says map[string]string, name string) {
 	t.Helper()
-	signal(t, says, name, syscall.SIGSTOP, "T")
+	// one that waits in the kernel, such as for a child that has not become another
+	// program yet and is stopped as well, stops before it goes on
+	signal(t, says, name, syscall.SIGSTOP, "TD")
 	t.Cleanup(func() { _ = syscall.Kill(-pid(t, says, name), syscall.SIGCONT) }) // it may be gone by then
 }
 
