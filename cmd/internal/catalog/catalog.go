@@ -48,7 +48,8 @@ type Check struct {
 	Options func() *schema.Field
 	Facts   func() *schema.Field
 
-	env func() *expr.Env
+	catalog *Catalog
+	env     *expr.Env // once it was needed
 }
 
 // A Catalog is the set of checks.
@@ -58,6 +59,7 @@ type Catalog struct {
 	TLSFacts   func() schema.Field
 	byName     map[string]*Check
 	byScheme   map[string]*Check
+	envs       sync.Mutex
 }
 
 // New makes a catalogue.
@@ -66,7 +68,7 @@ func New(checks []Check, tlsOptions, tlsFacts func() schema.Field) *Catalog {
 	c := &Catalog{Checks: checks, TLSOptions: tlsOptions, TLSFacts: tlsFacts, byName: make(map[string]*Check, n), byScheme: make(map[string]*Check, 2*n)}
 	for i := range checks {
 		k := &checks[i]
-		k.env = sync.OnceValue(func() *expr.Env { return c.newEnv(k) })
+		k.catalog = c
 		c.byName[k.Name] = k
 		for _, s := range k.Schemes {
 			c.byScheme[s.Name] = k
@@ -89,15 +91,18 @@ func (c *Catalog) Scheme(name string) (*Check, *Scheme) {
 }
 
 // Env is the environment of the expressions that judge the check.
-func (k *Check) Env() *expr.Env { return k.env() }
-
-func (c *Catalog) newEnv(k *Check) *expr.Env {
-	root := lines.Result()
-	root.Fields = append(root.Fields, named("tls", c.TLSFacts()))
-	if k.Name != "tls" {
-		root.Fields = append(root.Fields, named(k.Name, *k.Facts()))
+func (k *Check) Env() *expr.Env {
+	k.catalog.envs.Lock()
+	defer k.catalog.envs.Unlock()
+	if k.env == nil {
+		root := lines.Result()
+		root.Fields = append(root.Fields, named("tls", k.catalog.TLSFacts()))
+		if k.Name != "tls" {
+			root.Fields = append(root.Fields, named(k.Name, *k.Facts()))
+		}
+		k.env = expr.NewEnv(root)
 	}
-	return expr.NewEnv(root)
+	return k.env
 }
 
 func named(name string, f schema.Field) schema.Field {

@@ -178,11 +178,19 @@ func (f *namedFlag) Names() []string { return f.names }
 
 // named leaves slices alone, to which urfave/cli tells more behind our back.
 func named(f cli.Flag) cli.Flag {
-	df, ok := f.(docFlag)
-	if _, slice := f.(cli.DocGenerationSliceFlag); !ok || slice {
-		return f
+	switch f := f.(type) {
+	case *cli.BoolFlag:
+		return &namedFlag{f, append([]string{f.Name}, f.Aliases...)}
+	case *cli.StringFlag:
+		return &namedFlag{f, append([]string{f.Name}, f.Aliases...)}
+	case *cli.IntFlag:
+		return &namedFlag{f, append([]string{f.Name}, f.Aliases...)}
+	case *cli.Float64Flag:
+		return &namedFlag{f, append([]string{f.Name}, f.Aliases...)}
+	case *cli.GenericFlag:
+		return &namedFlag{f, append([]string{f.Name}, f.Aliases...)}
 	}
-	return &namedFlag{df, f.Names()}
+	return f
 }
 
 // tidy words the errors of package flag as other programs do.

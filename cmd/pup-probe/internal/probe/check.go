@@ -39,40 +39,66 @@ type Func[O, F any] func(ctx context.Context, p *Probe, opt *O, facts *F) error
 // A Check is an Info that can be run.
 type Check struct {
 	catalog.Check
-	decode   func(raw []byte, secrets *secrets) (any, error)
-	newFacts func() any
-	run      func(ctx context.Context, p *Probe, opt, facts any) error
+	kind
+}
+
+// A kind knows the types of a check's options and facts.
+type kind interface {
+	decode(raw []byte, s *secrets) (opt any, err error)
+	newFacts() any
+	run(ctx context.Context, p *Probe, opt, facts any) error
 }
 
 // New makes a Check. The values of defaults are the defaults of its options.
 func New[O, F any](info Info, defaults O, run Func[O, F]) *Check {
-	options := sync.OnceValue(func() *schema.Field { f := schema.Of(defaults); return &f })
-	facts := sync.OnceValue(func() *schema.Field { var zero F; f := schema.Of(zero); return &f })
-	known := &decoded{}
-	return &Check{
-		Check: catalog.Check{Info: info, Options: options, Facts: facts},
-		decode: func(raw []byte, s *secrets) (any, error) {
-			if len(raw) == 0 {
-				return &defaults, nil
-			}
-			if opt, ok := known.get(raw); ok {
-				return opt, nil
-			}
-			opt := defaults
-			if err := options().Decode(info.Name, raw, &opt); err != nil {
-				return nil, err
-			}
-			if err := s.resolve(info.Name, options, &opt); err != nil {
-				return nil, err
-			}
-			known.add(raw, &opt)
-			return &opt, nil
-		},
-		newFacts: func() any { return new(F) },
-		run: func(ctx context.Context, p *Probe, opt, facts any) error {
-			return run(ctx, p, opt.(*O), facts.(*F))
-		},
+	t := &typed[O, F]{defaults: defaults, talk: run} // all in one piece: every start makes those of all checks
+	t.check = Check{catalog.Check{Info: info, Options: t.options, Facts: t.facts}, t}
+	return &t.check
+}
+
+type typed[O, F any] struct {
+	check    Check
+	defaults O
+	talk     Func[O, F]
+	known    decoded
+	fields   struct {
+		once           sync.Once
+		options, facts schema.Field
 	}
+}
+
+func (t *typed[O, F]) options() *schema.Field { t.describe(); return &t.fields.options }
+func (t *typed[O, F]) facts() *schema.Field   { t.describe(); return &t.fields.facts }
+
+func (t *typed[O, F]) describe() {
+	t.fields.once.Do(func() {
+		var zero F
+		t.fields.options, t.fields.facts = schema.Of(t.defaults), schema.Of(zero)
+	})
+}
+
+func (t *typed[O, F]) decode(raw []byte, s *secrets) (any, error) {
+	if len(raw) == 0 {
+		return &t.defaults, nil
+	}
+	if opt, ok := t.known.get(raw); ok {
+		return opt, nil
+	}
+	opt := t.defaults
+	if err := t.options().Decode(t.check.Name, raw, &opt); err != nil {
+		return nil, err
+	}
+	if err := s.resolve(t.check.Name, t.options, &opt); err != nil {
+		return nil, err
+	}
+	t.known.add(raw, &opt)
+	return &opt, nil
+}
+
+func (t *typed[O, F]) newFacts() any { return new(F) }
+
+func (t *typed[O, F]) run(ctx context.Context, p *Probe, opt, facts any) error {
+	return t.talk(ctx, p, opt.(*O), facts.(*F))
 }
 
 // decoded remembers options by their text, since the same target comes again
