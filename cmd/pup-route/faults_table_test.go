@@ -98,7 +98,7 @@ var faultMatrix = []fault{
 	{row: "22", fault: "the OOM killer", pkg: pkgMain, test: "TestFaultOutOfMemory", root: true,
 		without: "tee(2)", edits: noTee, fails: "exit status 65"},
 	{row: "23", fault: "descriptors are short: no hook can be started", pkg: pkgMain, test: "TestFaultNoDescriptors", tools: []string{"prlimit"},
-		without: "another attempt", edits: []edit{{fileCalls, "case slices.Contains(c.hook.PermanentExit, e.outcome.Exit):", "case e.outcome.Exit < 0:"}}, fails: "exit status 74"},
+		without: "another attempt", edits: []edit{{fileCalls, "case slices.Contains(c.hook.PermanentExit, e.outcome.Exit):", "case e.outcome.Exit < 0:"}}, fails: "dead at the end"},
 	{row: "23", fault: "and no check either", pkg: pkgE2E, test: "TestPipelines/icmp", root: true, tools: []string{"prlimit", "unshare"},
 		without: "telling our faults from the target's", edits: []edit{{"../pup-probe/internal/probe/reason.go", "{syscall.EMFILE, wire.Local}", "{syscall.EMFILE, wire.Refused}"}}, fails: "icmp.txtar:"},
 	{row: "24", fault: "processes are short", pkg: pkgMain, test: "TestFaultNoProcesses", root: true,

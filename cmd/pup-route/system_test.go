@@ -302,7 +302,7 @@ func TestFaultNoDescriptors(t *testing.T) {
 	r := newRig(t, 60)
 	in := r.pipe(usualPipe)
 	if err := r.command(in, "prlimit", "--nofile=14:14").Run(); err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
 	if calls := len(r.counted("calls")); calls == r.lines {
 		t.Error("all hooks were started: descriptors are not short")
