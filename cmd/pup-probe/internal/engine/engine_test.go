@@ -283,7 +283,7 @@ func FuzzRun(f *testing.F) {
 		defer cancel()
 		lines, _, err := run(t, ctx, &fake{}, bytes.NewReader(in), func(e *Engine) {
 			e.MaxLine = 1024
-			e.Ready = len(in)%2 == 0 // which makes no difference
+			e.Ready = len(in)%2 == 0               // which makes no difference
 			e.Runner.MaxTimeout = time.Millisecond // no target makes us wait
 		})
 		if len(lines) != want || err != nil {
