@@ -63,7 +63,7 @@ const environment = `Targets can use variables whose names begin with **PUP_**, 
 
 **CREDENTIALS_DIRECTORY**, which systemd sets, is the default of **--secrets**. **SSL_CERT_FILE** and **SSL_CERT_DIR** name the certificates of authorities that are trusted in place of the system's. With **NO_COLOR**, or **TERM** set to *dumb*, the text on a terminal has no colours.
 
-**GOMAXPROCS** set to 1 keeps the program to one processor at a time. Checks without TLS then take a quarter to a third less CPU. More processors pay from many thousand checks a second on, and with many TLS handshakes. **GOGC** and **GOMEMLIMIT** are of the garbage collector; without **GOGC** it runs less often while few checks are under way.`
+**GOMAXPROCS** set to 1 keeps the program to one processor at a time. Checks without TLS then take a sixth to a third less CPU. More processors pay from many thousand checks a second on, and with many TLS handshakes. **GOGC** and **GOMEMLIMIT** are of the garbage collector; without **GOGC** it runs less often while few checks are under way.`
 
 func flags() []cli.Flag {
 	return []cli.Flag{
